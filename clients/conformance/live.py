@@ -1,6 +1,7 @@
 """The scenarios against a running server: two nodes on one database, with a TCP proxy in front of each library."""
 
 import base64
+import hashlib
 import json
 import os
 import pwd
@@ -22,6 +23,9 @@ from pathlib import Path
 from suite import Failed, equal, read
 
 AUDIENCE = "https://billing.example"
+# Of the platform whose JWTs are exchanged by a rule.
+PLATFORM, WORKLOAD = "https://platform.example", "system:serviceaccount:prod:deployer"
+JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 # From the answer of the change to the refusal; a debug binary on a busy machine.
 HEARD_WITHIN = 10
 READY_WITHIN = 60
@@ -146,6 +150,7 @@ class Deployment:
         variables |= {
             "COUNTERSIGN_DATABASE_URL": self.postgres.url,
             "COUNTERSIGN_ISSUER": self.issuer,
+            "COUNTERSIGN_FEDERATION_ISSUERS": PLATFORM,
             "COUNTERSIGN_MASTER_KEY_FILE": str(key),
         }
         self.nodes = [Node(binary, variables, work, name) for name in ("one", "two")]
@@ -318,7 +323,7 @@ class Place:
         self.admin = self.token(made["owner"]["id"])["secret"]
         self.proxy = Proxy(deployment.nodes[0].port)
         self.watcher = self.token(self.account("watcher", "tokens.introspect"))["secret"]
-        self._count = 0
+        self._platform = None
         self.verifier("v")
 
     def call(self, method, body, node=0):
@@ -337,6 +342,23 @@ class Place:
         account = self.account("reader", "reports.read")
         made = self.token(account)
         return account, made["token"]["id"], made["secret"]
+
+    def rule(self):
+        """A rule by which JWTs of the platform act as a new account."""
+        if self._platform is None:
+            self.call("OrgService/UpdateTokenPolicy", {"policy": {"allow_federation": True}})
+            jwks = json.dumps({"keys": [read("private_keys.json")["issuer"]["jwk"]]})
+            issuer = {"kind": "ISSUER_KIND_JWKS", "issuer": PLATFORM, "jwks": jwks}
+            self._platform = self.call("OrgService/CreateIssuer", {"issuer": issuer})["issuer"]["id"]
+        account = self.account("workload", "reports.read", "tokens.introspect")
+        rule = {"issuer_id": self._platform, "account_id": account, "subject": WORKLOAD}
+        rule["audiences"] = [self.deployment.issuer]
+        return self.call("OrgService/CreateFederationRule", {"rule": rule})["rule"]["id"]
+
+    def exchange_by(self, rule):
+        body = {"subject_token": assertion(self.deployment.issuer), "subject_token_type": JWT_TYPE}
+        body |= {"federation_rule_id": rule, "audiences": [AUDIENCE], "requested_ttl": "3600s"}
+        return self.deployment.call("TokenService/ExchangeToken", body)["accessToken"]
 
     def exchange(self, secret, node=0):
         body = {"subject_token": secret, "audiences": [AUDIENCE], "requested_ttl": "3600s"}
@@ -466,6 +488,30 @@ def suspended(place):
     place.driver.ok("close", id="all")
 
 
+def rule_disabled(place):
+    def change(**fields):
+        place.call("OrgService/UpdateFederationRule", {"rule": {"id": rule} | fields})
+
+    rule, other = place.rule(), place.rule()
+    first, beside = place.exchange_by(rule), place.exchange_by(other)
+    place.good(first)
+    place.good(beside)
+    change(disabled=True)
+    place.refused(first, "ACCESS_TOKEN_STALE")
+    change(disabled=False)
+    second = place.exchange_by(rule)
+    place.good(second)
+    place.refused(first, "ACCESS_TOKEN_STALE")
+    change(scopes=["reports.read"])
+    place.refused(second, "ACCESS_TOKEN_STALE")
+    third = place.exchange_by(rule)
+    place.good(third)
+    place.call("TokenService/RevokeToken", {"token_id": rule})
+    place.refused(third, "TOKEN_REVOKED")
+    place.refused(first, "TOKEN_REVOKED")
+    place.still(beside)
+
+
 def cut(place):
     _, token, secret = place.subject()
     jwt = place.exchange(secret)
@@ -587,6 +633,27 @@ def source_key(place):
     place.driver.ok("close", id="key")
 
 
+def source_assertion(place):
+    rule, path = place.rule(), place.directory / f"{place.language}.assertion"
+    path.write_text(assertion(place.deployment.issuer))
+    credential = {"assertion_file": str(path), "rule_id": rule}
+    for transport in ("grpc", "http"):
+        place.driver.ok("source", id="s", endpoint=place.proxy.url, transport=transport, credential=credential)
+        answer = place.driver.ok("get", id="s", audiences=[AUDIENCE])
+        claims = claims_of(answer["access_token"])
+        equal((claims["client_id"], claims["token_kind"]), (rule, "FEDERATED"), "client_id and token_kind")
+        place.good(answer["access_token"])
+        path.write_text(assertion("https://ledger.example"))
+        place.driver.error("get", "TOKEN_INVALID", id="s", audiences=["https://a.example"])
+        path.write_text(assertion(place.deployment.issuer))
+        place.driver.ok("get", id="s", audiences=["https://a.example"])
+        place.driver.ok("close", id="s")
+    # The stream, too, is read with it.
+    place.verifier("federated", credential=credential)
+    place.good(place.exchange_by(rule), "federated")
+    place.driver.ok("close", id="federated")
+
+
 def source_file(place):
     _, token, first = place.subject()
     path = place.directory / f"{place.language}.token"
@@ -637,6 +704,26 @@ def request_ids(place):
     equal(proxy.swallows, 0, "answers that are still to be swallowed")
     found = place.call("AccountService/ListAccounts", {"query": name})["accounts"]
     equal([account["id"] for account in found], [made["id"]], "the accounts of that name")
+
+
+def assertion(audience):
+    """A JWT of the platform for its workload: RS256 (RFC 8017, section 8.2.1), by arithmetic."""
+    key, now = read("private_keys.json")["issuer"], int(time.time())
+    header = {"typ": "JWT", "alg": "RS256", "kid": key["jwk"]["kid"]}
+    claims = {"iss": PLATFORM, "sub": WORKLOAD, "aud": audience, "iat": now, "exp": now + 600}
+    # No two are the same.
+    claims["jti"] = secrets.token_hex(8)
+    message = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
+    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message.encode()).digest()
+    modulus = int(key["modulus"], 16)
+    length = (modulus.bit_length() + 7) // 8
+    padded = b"\0\1" + b"\xff" * (length - len(digest) - 3) + b"\0" + digest
+    signature = pow(int.from_bytes(padded), int(key["exponent"], 16), modulus)
+    return f"{message}.{base64url(signature.to_bytes(length))}"
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def claims_of(jwt):
@@ -766,6 +853,7 @@ def kid_of(jwt):
 OWN = {
     ("Token source", "live: secret over gRPC and HTTP"): source_secret,
     ("Token source", "live: key"): source_key,
+    ("Token source", "live: assertion of another issuer"): source_assertion,
     ("Token source", "live: rotated, with a file"): source_file,
     ("Token source", "live: revoked"): source_revoked,
     ("Verifier", "live: token rotated"): rotated,
@@ -774,6 +862,7 @@ OWN = {
     ("Verifier", "live: token leaked"): leaked,
     ("Verifier", "live: account deactivated and back"): deactivated,
     ("Verifier", "live: org suspended"): suspended,
+    ("Verifier", "live: rule disabled"): rule_disabled,
     ("Verifier", "live: stream cut"): cut,
     ("Verifier", "live: stream slowed"): slowed,
     ("Verifier", "live: node changed"): other_node,

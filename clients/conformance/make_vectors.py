@@ -56,6 +56,7 @@ def ed25519_pair(seed):
 ED, NEXT, STRANGER = ed25519_pair(1), ed25519_pair(2), ed25519_pair(3)
 EC = Pair("ES256", ec.generate_private_key(ec.SECP256R1()))
 RSA = Pair("RS256", rsa.generate_private_key(65537, 2048))
+PLATFORM = Pair("RS256", rsa.generate_private_key(65537, 2048))
 KEYS = [ED.jwk, EC.jwk, RSA.jwk]
 
 
@@ -79,6 +80,10 @@ def claims(**changes):
     }
     made |= changes
     return {name: value for name, value in made.items() if value is not ...}
+
+
+def of_rule(**changes):
+    return claims(**{"client_id": RULE, "token_kind": "FEDERATED", "rule_ver": 4} | without("secret") | changes)
 
 
 def without(*names):
@@ -132,7 +137,8 @@ def good_jwts():
     passes("without a scope", claims(**without("scope")))
     passes("an empty scope", claims(scope=""))
     passes("of a session", claims(client_id=SESSION, token_kind="SESSION", **without("secret")))
-    passes("of a federation rule", claims(client_id=RULE, token_kind="FEDERATED", **without("secret")))
+    passes("of a federation rule", of_rule())
+    passes("of a federation rule in its first version", of_rule(rule_ver=1))
     passes("claims that are not known", claims(roles=["member"], department={"x": [1, None, True]}))
     passes("text beyond ASCII", claims(name="Zoë Ruiz 東京"))
     passes("the org of the request", claims(), orgs=[OTHER_ORG, ORG])
@@ -278,6 +284,16 @@ def bad_claims():
     refused("org_ver 1.5", claims(org_ver=1.5), "claims", "format")
     refused("no secret, of a token", claims(**without("secret")), "claims", "format")
     refused("secret a string", claims(secret="2"), "claims", "format")
+    refused("a token with the version of a rule", claims(rule_ver=1), "claims", "format")
+    refused("a token with that in place of its secret", claims(rule_ver=1, **without("secret")), "claims", "format")
+    refused("a rule without its version", of_rule(**without("rule_ver")), "claims", "format")
+    refused("a rule with a secret", of_rule(secret=2), "claims", "format")
+    refused("a rule with a secret in place of its version", claims(client_id=RULE), "claims", "format")
+    for name, version in (("0", 0), ("-1", -1), ("a string", "4"), ("1.5", 1.5), ("true", True), ("null", None)):
+        refused(f"rule_ver {name}", of_rule(rule_ver=version), "claims", "format")
+    refused("a session with a secret", claims(client_id=SESSION, token_kind="SESSION"), "claims", "format")
+    refused("a session with the version of a rule", of_rule(client_id=SESSION), "claims", "format")
+    refused("another kind of credential", claims(client_id="key_01m8hxdca4e86ajjkym76wqn75"), "claims", "format")
     refused("scope a list", claims(scope=["reports.read"]), "claims", "format")
     refused(
         "authorization_details an object",
@@ -416,7 +432,7 @@ def streams():
         ),
         "a rule": (
             {"rule_id": RULE},
-            {"client_id": RULE, "token_kind": "FEDERATED", **without("secret")},
+            {"client_id": RULE, "token_kind": "FEDERATED", "rule_ver": 4, **without("secret")},
             bad("rule", reason="TOKEN_REVOKED"),
         ),
         "a secret": ({"secret": {"token_id": TOKEN, "number": 2}}, {}, bad("secret", reason="ACCESS_TOKEN_STALE")),
@@ -476,6 +492,89 @@ def streams():
         feed(revocation(token_id=TOKEN)),
         feed(checkpoint("c2")),
         verify(bad("token", reason="TOKEN_REVOKED")),
+    )
+
+    row = "federation rules"
+    stale_rule, no_rule = bad("rule_version", reason="ACCESS_TOKEN_STALE"), bad("rule", reason="TOKEN_REVOKED")
+    scenario(
+        row,
+        "a rule that was changed",
+        feed(revocation(rule_id=RULE, min_version=5, reason="ACCESS_TOKEN_STALE")),
+        verify(stale_rule, of_rule()),
+        verify(OK, of_rule(rule_ver=5)),
+        verify(OK),
+    )
+    scenario(row, "the version itself is good", feed(revocation(rule_id=RULE, min_version=4)), verify(OK, of_rule()))
+    scenario(
+        row,
+        "a version, without a reason",
+        feed(revocation(rule_id=RULE, min_version=9)),
+        verify(stale_rule, of_rule()),
+    )
+    scenario(
+        row,
+        "a version counts in whichever org",
+        feed(revocation(org_id=OTHER_ORG, rule_id=RULE, min_version=5)),
+        verify(stale_rule, of_rule()),
+        verify(stale_rule, of_rule(org=OTHER_ORG)),
+    )
+    scenario(
+        row,
+        "a lower version, heard later",
+        feed(revocation(rule_id=RULE, min_version=5)),
+        feed(revocation(rule_id=RULE, min_version=2, reason="TOKEN_BLOCKED")),
+        verify(stale_rule, of_rule()),
+        verify(OK, of_rule(rule_ver=5)),
+    )
+    scenario(
+        row,
+        "a higher version, heard later, with its reason",
+        feed(revocation(rule_id=RULE, min_version=2)),
+        verify(OK, of_rule()),
+        feed(revocation(rule_id=RULE, min_version=5, reason="TOKEN_BLOCKED")),
+        verify(bad("rule_version", reason="TOKEN_BLOCKED"), of_rule()),
+    )
+    scenario(
+        row,
+        "a rule that was revoked",
+        feed(revocation(rule_id=RULE, reason="TOKEN_REVOKED")),
+        verify(no_rule, of_rule()),
+        verify(no_rule, of_rule(rule_ver=2**53 - 1)),
+        verify(OK, of_rule(client_id=RULE[:-1] + "6")),
+    )
+    scenario(
+        row,
+        "revoked, and a version heard later",
+        feed(revocation(rule_id=RULE, reason="TOKEN_REVOKED")),
+        feed(revocation(rule_id=RULE, min_version=3, reason="ACCESS_TOKEN_STALE")),
+        verify(no_rule, of_rule()),
+        feed(revocation(rule_id=RULE, min_version=5, reason="ACCESS_TOKEN_STALE")),
+        verify(no_rule, of_rule()),
+        verify(no_rule, of_rule(rule_ver=6)),
+    )
+    scenario(
+        row,
+        "a version, and revoked later",
+        feed(revocation(rule_id=RULE, min_version=5)),
+        feed(revocation(rule_id=RULE)),
+        verify(no_rule, of_rule(rule_ver=5)),
+    )
+    scenario(
+        row,
+        "another rule",
+        feed(revocation(rule_id=RULE[:-1] + "6", min_version=99), revocation(rule_id=RULE[:-1] + "7")),
+        verify(OK, of_rule()),
+    )
+    scenario(
+        row,
+        "forgotten in its time",
+        feed(revocation(rule_id=RULE, min_version=5, expire_time=NOW + 100)),
+        clock(wall=NOW + 155, monotonic=1010),
+        feed(checkpoint("c2", time=NOW + 155)),
+        verify(stale_rule, of_rule()),
+        clock(wall=NOW + 170),
+        feed(checkpoint("c3", time=NOW + 170)),
+        verify(OK, of_rule()),
     )
 
     row = "secrets"
@@ -1091,13 +1190,16 @@ def key_sets():
 
 
 def private_keys():
-    """For tokens of kind KEY; those of a deployment differ, so each language has its own."""
+    """For tokens of kind KEY; those of a deployment differ, so each language has its own. And for an issuer."""
     made = {}
     for name, seed in (("python", 11), ("typescript", 12), ("rust", 13)):
         pair = ed25519_pair(seed)
         pem = pair.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         made[name] = {"pem": pem, "public_jwk": {name: pair.jwk[name] for name in ("kty", "crv", "x")}}
-    return {"keys": made, "cases": []}
+    # Of another issuer: the runner signs with it by arithmetic alone.
+    numbers = PLATFORM.private.private_numbers()
+    issuer = {"jwk": PLATFORM.jwk, "modulus": f"{numbers.public_numbers.n:x}", "exponent": f"{numbers.d:x}"}
+    return {"keys": made, "issuer": issuer, "cases": []}
 
 
 def pack(message):

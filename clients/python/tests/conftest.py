@@ -21,7 +21,8 @@ class Issuer:
         now = int(time.time())
         claims = {"iss": ISSUER, "sub": "acct_1", "aud": AUDIENCE, "exp": now + 300, "iat": now, "nbf": now, "jti": "j"}
         claims |= {"client_id": "tok_1", "org": "org_1", "org_ver": 1, "acct_ver": 1, "secret": 1, "scope": "a.read"}
-        return jwt.encode(claims | changes, self.key, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": "k"})
+        claims = {name: value for name, value in (claims | changes).items() if value is not ...}
+        return jwt.encode(claims, self.key, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": "k"})
 
     def verifier(self, **options):
         verifier = Verifier.offline(ISSUER, **options)

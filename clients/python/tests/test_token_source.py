@@ -4,12 +4,14 @@ import json
 import multiprocessing
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_credentials import GOOD
 
 import grpc
-from countersign import CountersignError, ForkedError, Secret, TokenSource
+from countersign import AssertionFile, CountersignError, ForkedError, Secret, TokenSource
+from countersign.v1 import token_service_pb2
 
 
 class Endpoint:
@@ -154,7 +156,7 @@ def echo():
     def answer(_request, context):
         return dict(context.invocation_metadata()).get("authorization", "").encode()
 
-    server = grpc.server(__import__("concurrent.futures").futures.ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(2))
     methods = {
         "Unary": grpc.unary_unary_rpc_method_handler(answer),
         "Stream": grpc.unary_stream_rpc_method_handler(lambda request, context: iter([answer(request, context)])),
@@ -164,6 +166,37 @@ def echo():
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop(None)
+
+
+def test_an_assertion_goes_with_its_rule_over_grpc(tmp_path):
+    asked = []
+
+    def answer(request, _context):
+        asked.append((request.subject_token, request.subject_token_type, request.federation_rule_id))
+        answer = token_service_pb2.ExchangeTokenResponse(access_token="jwt")
+        answer.expire_time.FromSeconds(int(time.time()) + 300)
+        return answer
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    method = grpc.unary_unary_rpc_method_handler(
+        answer,
+        request_deserializer=token_service_pb2.ExchangeTokenRequest.FromString,
+        response_serializer=token_service_pb2.ExchangeTokenResponse.SerializeToString,
+    )
+    service = grpc.method_handlers_generic_handler("countersign.v1.TokenService", {"ExchangeToken": method})
+    server.add_generic_rpc_handlers((service,))
+    url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    path = tmp_path / "assertion"
+    path.write_text("a.b.c\n")
+    for credential in (AssertionFile(path, "fed_1"), Secret(GOOD)):
+        with TokenSource(url, credential) as source:
+            assert source.get("a") == "jwt"
+    server.stop(None)
+    assert asked == [
+        ("a.b.c", "urn:ietf:params:oauth:token-type:jwt", "fed_1"),
+        (GOOD, "urn:ietf:params:oauth:token-type:access_token", ""),
+    ]
 
 
 def test_the_interceptor(endpoint, echo):

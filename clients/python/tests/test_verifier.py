@@ -106,3 +106,40 @@ def test_the_claims(issuer):
     assert (claims.scopes, claims.client_id, claims.allows("a.write")) == (("a.read", "a.write"), "tok_1", True)
     assert claims.expire_time == claims.raw["exp"]
     assert "acct_1" in repr(claims)
+
+
+def of_rule(issuer, **changes):
+    return issuer.jwt(**{"client_id": "fed_1", "token_kind": "FEDERATED", "rule_ver": 3, "secret": ...} | changes)
+
+
+def test_a_rule_has_its_version(issuer):
+    verifier = issuer.verifier()
+    assert verifier.verify(of_rule(issuer), AUDIENCE).raw["rule_ver"] == 3
+    wrong = [of_rule(issuer, rule_ver=version) for version in (..., None, 0, -1, 1.5, "1", True)]
+    wrong += [of_rule(issuer, secret=1), of_rule(issuer, secret=1, rule_ver=...)]
+    wrong += [issuer.jwt(rule_ver=1), issuer.jwt(rule_ver=1, secret=...), issuer.jwt(client_id="ses_1")]
+    wrong += [issuer.jwt(client_id="key_1", secret=...), issuer.jwt(client_id="key_1")]
+    for jwt in wrong:
+        with pytest.raises(VerificationError) as error:
+            verifier.verify(jwt, AUDIENCE)
+        assert error.value.check == "claims"
+
+
+def test_a_rule_ends_up_to_a_version_or_for_good(issuer):
+    verifier = issuer.verifier()
+
+    def refused(version):
+        with pytest.raises(VerificationError) as error:
+            verifier.verify(of_rule(issuer, rule_ver=version), AUDIENCE)
+        return error.value.reason, error.value.check
+
+    verifier.feed(revoked(rule_id="fed_2"))
+    verifier.feed(revoked(rule_id="fed_1", org_id="org_2", min_version=4))
+    verifier.feed(revoked(rule_id="fed_1", min_version=3))
+    assert refused(3) == ("ACCESS_TOKEN_STALE", "rule_version")
+    verifier.verify(of_rule(issuer, rule_ver=4), AUDIENCE)
+    verifier.feed(revoked(rule_id="fed_1"))
+    verifier.feed(revoked(rule_id="fed_1", min_version=5))
+    for version in (1, 4, 5, 99):
+        assert refused(version) == ("TOKEN_REVOKED", "rule")
+    verifier.verify(issuer.jwt(), AUDIENCE)

@@ -59,7 +59,7 @@ impl Client {
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn new(endpoint: &Endpoint, credential: Credential) -> Self {
-        let bearer = Bearer::new(endpoint, credential, &endpoint.url(), &[]);
+        let bearer = Bearer::new(endpoint, credential, &endpoint.url());
         Self { channel: TokenLayer::of(bearer).layer(endpoint.channel()), within: DEFAULT_WITHIN }
     }
 

@@ -7,7 +7,7 @@ use tonic::Request;
 use crate::connect::Endpoint;
 use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::token_source::{AccessToken, TokenRequest, TokenSource, Transport};
+use crate::token_source::{AccessToken, TokenRequest, TokenSource};
 
 /// A token string by itself, or JWTs for the issuer of what authenticates no call: a key, or another platform's JWT.
 #[derive(Clone, Debug)]
@@ -17,17 +17,13 @@ pub(crate) enum Bearer {
 }
 
 impl Bearer {
-    /// `scopes` are asked for over HTTP alone, where a JWT for the issuer has only what is named.
-    pub(crate) fn new(endpoint: &Endpoint, credential: Credential, issuer: &str, scopes: &[&str]) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, credential: Credential, issuer: &str) -> Self {
         if credential.bearer().is_some() {
             return Self::Credential(credential);
         }
-        let (transport, scopes) =
-            if credential.is_federated() { (Transport::Http, scopes) } else { (Transport::Grpc, &[][..]) };
-        let source = TokenSource::builder(endpoint, credential).issuer(issuer).transport(transport).build();
+        let source = TokenSource::builder(endpoint, credential).issuer(issuer).build();
         // A stream ends with its JWT.
-        let request = TokenRequest::new([] as [&str; 0], scopes.iter().copied());
-        Self::Source(source, request.with_ttl(Duration::from_secs(3_600)))
+        Self::Source(source, TokenRequest::default().with_ttl(Duration::from_secs(3_600)))
     }
 
     /// The text after `Bearer`, and the JWT if it is one.

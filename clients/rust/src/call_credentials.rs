@@ -169,14 +169,14 @@ mod tests {
     #[tokio::test]
     async fn a_call_has_the_credential_in_a_header_that_is_not_logged() {
         let endpoint = Endpoint::new("http://localhost").unwrap();
-        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("token"), "x", &[]));
+        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("token"), "x"));
         let seen = Seen::default();
         layer.layer(seen.clone()).call(Request::new(())).await.unwrap();
         let header = seen.0.lock().unwrap().take().unwrap();
         assert!(header.is_sensitive());
         assert_eq!(header.to_str().unwrap(), "Bearer token");
         // What no header carries never gets there, and the error does not show it.
-        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("to\nken"), "x", &[]));
+        let layer = TokenLayer::of(Bearer::new(&endpoint, Credential::secret("to\nken"), "x"));
         let error = layer.layer(seen.clone()).call(Request::new(())).await.unwrap_err();
         assert!(seen.0.lock().unwrap().is_none() && !error.to_string().contains("ken"), "{error}");
     }

@@ -95,10 +95,6 @@ impl Credential {
         !matches!(&*self.0, Kind::Secret(_) | Kind::Key { .. })
     }
 
-    pub(crate) fn is_federated(&self) -> bool {
-        matches!(&*self.0, Kind::AssertionFile { .. })
-    }
-
     /// The token string, of a credential that authenticates calls by itself.
     pub(crate) fn bearer(&self) -> Option<Result<String>> {
         match &*self.0 {

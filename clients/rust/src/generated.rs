@@ -371,6 +371,14 @@ pub struct TokenPolicy {
     /// days. Default: 730 days.
     #[prost(message, optional, tag = "11")]
     pub max_renewed_lifetime: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. Whether federation rules work (`OrgService.CreateFederationRule`). Default: false.
+    /// They need issuers that the deployment admits (`--federation-issuers`) besides.
+    #[prost(bool, optional, tag = "12")]
+    pub allow_federation: ::core::option::Option<bool>,
+    /// Optional. The issuers that rules may be for, each the exact `iss`, or `spiffe://` and a trust
+    /// domain. At most 100. Empty, which is the default: any that the deployment admits.
+    #[prost(string, repeated, tag = "13")]
+    pub allowed_issuers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A named set of permissions. System roles (`owner`, `manager`, `auditor`, `member`)
 /// are the same in every org and never change; the others an org makes for itself.
@@ -2402,107 +2410,6 @@ pub struct FieldChange {
     #[prost(string, optional, tag = "3")]
     pub new_value: ::core::option::Option<::prost::alloc::string::String>,
 }
-/// JWTs that are refused before they expire: those that name the subject. An id of a token, a secret, a
-/// session or a rule counts in whichever org the JWT is; a version counts in `org_id` alone.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Revocation {
-    /// Output only. The org in which a version counts: it is compared with JWTs whose claim `org` is this one.
-    /// `org_…`; empty for a key.
-    #[prost(string, tag = "1")]
-    pub org_id: ::prost::alloc::string::String,
-    /// Output only. The lowest version that is still accepted; 0 unless the subject is an account or an
-    /// org. It never falls.
-    #[prost(int64, tag = "9")]
-    pub min_version: i64,
-    /// Output only. The reason for which this API refuses such a JWT.
-    #[prost(enumeration = "ErrorReason", tag = "10")]
-    pub reason: i32,
-    /// Output only. From then on no JWT that it concerns is valid, and it can be forgotten. Absent for a
-    /// key: what a stolen key signed may claim any time.
-    #[prost(message, optional, tag = "11")]
-    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Output only. Which JWTs.
-    #[prost(oneof = "revocation::Subject", tags = "2, 3, 4, 5, 6, 7, 8")]
-    pub subject: ::core::option::Option<revocation::Subject>,
-}
-/// Nested message and enum types in `Revocation`.
-pub mod revocation {
-    /// Output only. Which JWTs.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Subject {
-        /// Those whose `client_id` is this token. `tok_…`.
-        #[prost(string, tag = "2")]
-        TokenId(::prost::alloc::string::String),
-        /// Those whose `client_id` and `secret` are this token and this number.
-        #[prost(message, tag = "3")]
-        Secret(super::RevokedSecret),
-        /// Those whose `client_id` is this session. `ses_…`.
-        #[prost(string, tag = "4")]
-        SessionId(::prost::alloc::string::String),
-        /// Those whose `client_id` is this federation rule. `fed_…`.
-        #[prost(string, tag = "5")]
-        RuleId(::prost::alloc::string::String),
-        /// Those of the org whose `sub` is this account and whose `acct_ver` is lower than `min_version`, and
-        /// those of the org whose `act.sub` is this account and whose `act.acct_ver` is. Where `org_id` is the
-        /// system org, `org_0000000000e008000000000001`, those of every org whose `act.sub` is this account and
-        /// whose `act.acct_ver` is: operators impersonate in every org. `acct_…`.
-        #[prost(string, tag = "6")]
-        AccountId(::prost::alloc::string::String),
-        /// `true`: those of the org whose `org_ver` is lower than `min_version`.
-        #[prost(bool, tag = "7")]
-        Org(bool),
-        /// Those whose header has this `kid`, whatever they claim.
-        #[prost(string, tag = "8")]
-        KeyId(::prost::alloc::string::String),
-    }
-}
-/// A secret of a token.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RevokedSecret {
-    /// Output only. `tok_…`.
-    #[prost(string, tag = "1")]
-    pub token_id: ::prost::alloc::string::String,
-    /// Output only. Its number, as in the claim `secret`.
-    #[prost(int32, tag = "2")]
-    pub number: i32,
-}
-/// How far a stream is.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Checkpoint {
-    /// Output only. Where the stream can be resumed: opaque, at most 512 ASCII characters.
-    #[prost(string, tag = "1")]
-    pub cursor: ::prost::alloc::string::String,
-    /// Output only. The server's time.
-    #[prost(message, optional, tag = "2")]
-    pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Output only. How long ago the server has last read all changes: what was committed within this time
-    /// may be missing. Around a second at most, unless the database does not answer.
-    #[prost(message, optional, tag = "3")]
-    pub lag: ::core::option::Option<::prost_types::Duration>,
-}
-/// A verifier, as it last acknowledged what it holds.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Verifier {
-    /// Output only. The account of its credential. `acct_…`.
-    #[prost(string, tag = "1")]
-    pub account_id: ::prost::alloc::string::String,
-    /// Output only. Its name.
-    #[prost(string, tag = "2")]
-    pub verifier_name: ::prost::alloc::string::String,
-    /// Output only. How long ago the checkpoint was made that it acknowledged; absent where it acknowledged
-    /// none.
-    #[prost(message, optional, tag = "3")]
-    pub cursor_lag: ::core::option::Option<::prost_types::Duration>,
-    /// Output only. The `kid` of each key that it accepts.
-    #[prost(string, repeated, tag = "4")]
-    pub held_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Output only. When it last acknowledged; up to 30 s late.
-    #[prost(message, optional, tag = "5")]
-    pub last_seen_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Output only. Its credential: `tok_…`, `ses_…` or `fed_…`.
-    #[prost(string, tag = "6")]
-    pub credential_id: ::prost::alloc::string::String,
-}
 /// One secret of a token, or one public key of a token of kind `TOKEN_KIND_KEY`. A token string
 /// itself is returned once, when it is created.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2780,6 +2687,412 @@ impl TokenSecretState {
         }
     }
 }
+/// What one claim of a JWT must be. Nothing is converted: a number matches no value, and `"true"` is
+/// not `true`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimMatch {
+    /// Required. The names of the members that lead to the claim, from the outermost object: 1 to 8,
+    /// each at most 255 bytes, with any character that is visible. Not beginning with `iss`, `aud`,
+    /// `exp`, `nbf`, `iat`, `jti` or `sub`.
+    #[prost(string, repeated, tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Required, unless `flag` is given. The strings of which the claim is one, each 1 to 255 bytes. At
+    /// most 100.
+    #[prost(string, repeated, tag = "2")]
+    pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. The claim is an array of strings that holds one of `values`, and not a string.
+    #[prost(bool, tag = "3")]
+    pub contains: bool,
+    /// Optional. The claim is this boolean. Instead of `values`.
+    #[prost(bool, optional, tag = "4")]
+    pub flag: ::core::option::Option<bool>,
+}
+/// How often a federation rule was used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationRuleUse {
+    /// Output only. When a JWT was last exchanged by it; absent = never. It is written in batches: up
+    /// to a minute late.
+    #[prost(message, optional, tag = "1")]
+    pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. From where, an IPv4 or IPv6 address; empty where that is not known.
+    #[prost(string, tag = "2")]
+    pub last_use_address: ::prost::alloc::string::String,
+    /// Output only. How often it was.
+    #[prost(int64, tag = "3")]
+    pub count: i64,
+}
+/// Which JWTs of an issuer are exchanged for JWTs of a service account. It is a credential without a
+/// secret: what holds for tokens of the account holds for it, where nothing else is said.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FederationRule {
+    /// Output only when created, required when updated. `fed_…`. Clients name it when they exchange.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Output only. The org it acts in. `org_…`.
+    #[prost(string, tag = "2")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required when created. Whose JWTs: `iss_…`. Never changes.
+    #[prost(string, tag = "3")]
+    pub issuer_id: ::prost::alloc::string::String,
+    /// Required when created. The service account that they act as: `acct_…`, or its username. Never
+    /// changes.
+    #[prost(string, tag = "4")]
+    pub account_id: ::prost::alloc::string::String,
+    /// Required. 1 to 32. Each `aud` of a JWT must be one of them. At most 255 characters each.
+    #[prost(string, repeated, tag = "5")]
+    pub audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. What other claims must be, all of them. At most 32.
+    #[prost(message, repeated, tag = "8")]
+    pub claims: ::prost::alloc::vec::Vec<ClaimMatch>,
+    /// Optional. The permissions it is limited to; empty = all that its account holds. Only narrowed
+    /// later, and never emptied.
+    #[prost(string, repeated, tag = "9")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. The resources it is limited to, each with all below it; empty = the whole org. Only
+    /// narrowed later, and never emptied.
+    #[prost(string, repeated, tag = "10")]
+    pub resources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. The audiences that its JWTs may be made for; empty = any. Only narrowed later, and
+    /// never emptied.
+    #[prost(string, repeated, tag = "11")]
+    pub allowed_audiences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. The networks that it works from, in CIDR notation; empty = any. Never emptied later.
+    #[prost(string, repeated, tag = "12")]
+    pub allowed_cidrs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. When it ends by itself, within the org's policy for secret tokens. Default: the
+    /// default lifetime of that policy. Only made earlier later.
+    #[prost(message, optional, tag = "13")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Optional. The longest lifetime of its JWTs: 10 s to 1 h, whole seconds. Default: what the org's
+    /// policy says, which bounds it in any case.
+    #[prost(message, optional, tag = "14")]
+    pub access_token_lifetime: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. Whether nothing is exchanged by it for now. Default: false.
+    #[prost(bool, optional, tag = "15")]
+    pub disabled: ::core::option::Option<bool>,
+    /// Optional. 1 to 100 characters, with the rules of an org's name. Empty in an update: none.
+    #[prost(string, optional, tag = "16")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Output only. How often it was used.
+    #[prost(message, optional, tag = "17")]
+    pub r#use: ::core::option::Option<FederationRuleUse>,
+    /// Output only. Computed from its lifecycle, as that of a token: `TOKEN_STATE_BLOCKED` where the
+    /// org's policy, or the deployment, stops it. Of one that is disabled what it were otherwise.
+    #[prost(enumeration = "TokenState", tag = "18")]
+    pub state: i32,
+    /// Output only. When it was created.
+    #[prost(message, optional, tag = "19")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was last changed.
+    #[prost(message, optional, tag = "20")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was revoked; absent while it was not.
+    #[prost(message, optional, tag = "21")]
+    pub revoke_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Why it was revoked.
+    #[prost(enumeration = "RevokeReason", tag = "22")]
+    pub revoke_reason: i32,
+    /// Output only; in an update, the revision that the caller saw, empty = any. Its revision: changes
+    /// with each change made through the API, never by use or expiry.
+    #[prost(string, tag = "23")]
+    pub etag: ::prost::alloc::string::String,
+    /// Required, unless `claims` say who it is. In an update that names one of the two, the other one
+    /// is given up.
+    #[prost(oneof = "federation_rule::SubjectMatch", tags = "6, 7")]
+    pub subject_match: ::core::option::Option<federation_rule::SubjectMatch>,
+}
+/// Nested message and enum types in `FederationRule`.
+pub mod federation_rule {
+    /// Required, unless `claims` say who it is. In an update that names one of the two, the other one
+    /// is given up.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum SubjectMatch {
+        /// The exact `sub`. 1 to 255 bytes. The only way in the system org.
+        #[prost(string, tag = "6")]
+        Subject(::prost::alloc::string::String),
+        /// What the `sub` begins with. It ends in `:` or `/`, and has a part after its first separator
+        /// that is not empty, such as `repo:acme/`; of SPIFFE a path below the trust domain.
+        #[prost(string, tag = "7")]
+        SubjectPrefix(::prost::alloc::string::String),
+    }
+}
+/// What was presented to a rule, counted by subject. The JWTs themselves are never stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Presentation {
+    /// Output only. The `sub`, cut to 255 bytes. Empty where signature, issuer, audience or times were
+    /// not good: nothing else of such a JWT is to be believed.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// Output only. The claims of the last one that rules can match, as the JSON text of an object.
+    /// Empty where `subject` is.
+    #[prost(string, tag = "2")]
+    pub claims: ::prost::alloc::string::String,
+    /// Output only. Whether it passed.
+    #[prost(enumeration = "PresentationOutcome", tag = "3")]
+    pub outcome: i32,
+    /// Output only. The first check that failed, as `ExplainToken` names it; empty where it passed.
+    #[prost(string, tag = "4")]
+    pub failed_check: ::prost::alloc::string::String,
+    /// Output only. How often. Written in batches, up to a minute late.
+    #[prost(int64, tag = "5")]
+    pub count: i64,
+    /// Output only. When it was last presented.
+    #[prost(message, optional, tag = "6")]
+    pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Whether a JWT that was presented to a rule passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PresentationOutcome {
+    /// No outcome. In a filter: all.
+    Unspecified = 0,
+    /// It passed all checks of the rule and its issuer.
+    Passed = 1,
+    /// It failed one of them.
+    Refused = 2,
+}
+impl PresentationOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PRESENTATION_OUTCOME_UNSPECIFIED",
+            Self::Passed => "PRESENTATION_OUTCOME_PASSED",
+            Self::Refused => "PRESENTATION_OUTCOME_REFUSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PRESENTATION_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "PRESENTATION_OUTCOME_PASSED" => Some(Self::Passed),
+            "PRESENTATION_OUTCOME_REFUSED" => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}
+/// Another party whose JWTs the federation rules of an org accept. It is the credential of every
+/// rule that names it: what has its keys can act as their accounts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Issuer {
+    /// Output only when created, required when updated. `iss_…`.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Output only. The org that trusts it. `org_…`.
+    #[prost(string, tag = "2")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required when created. How its keys are found. Never changes.
+    #[prost(enumeration = "IssuerKind", tag = "3")]
+    pub kind: i32,
+    /// Required when created. The exact `iss` of its JWTs, at most 255 characters: an `https` URL in
+    /// ASCII with a lower-case host, without user, port, query, fragment and percent-encoding. Of a
+    /// SPIFFE trust domain `spiffe://` and its name. One that the deployment admits
+    /// (`--federation-issuers`), and that the org's token policy allows. Never changes.
+    #[prost(string, tag = "4")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Required for `ISSUER_KIND_JWKS`; for `ISSUER_KIND_SPIFFE` instead of `bundle_uri`. A JWK set as
+    /// JSON text, at most 256 KiB and 100 keys, public ones alone, of which the issuer can sign with
+    /// one or more.
+    #[prost(string, tag = "5")]
+    pub jwks: ::prost::alloc::string::String,
+    /// Optional, for `ISSUER_KIND_SPIFFE` alone: the `https` URL of the bundle, on the host that has
+    /// the name of the trust domain. Empty in an update: none, where `jwks` is given.
+    #[prost(string, optional, tag = "6")]
+    pub bundle_uri: ::core::option::Option<::prost::alloc::string::String>,
+    /// Optional. The algorithms that it may sign with: `EdDSA`, `ES256`, `ES384`, `ES512`, `RS256`,
+    /// `RS384`, `RS512`, `PS256`, `PS384`, `PS512`. Empty: `RS256`, `ES256` and `EdDSA`.
+    #[prost(string, repeated, tag = "7")]
+    pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. The longest that a JWT of it may be valid, from its `iat` to its `exp`: 1 s to 1 day,
+    /// whole seconds. Default: 1 h.
+    #[prost(message, optional, tag = "8")]
+    pub max_assertion_lifetime: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. Whether each JWT of it works once, by its `jti`. Default: false.
+    #[prost(bool, optional, tag = "9")]
+    pub single_use_jti: ::core::option::Option<bool>,
+    /// Optional. Whether strangers get JWTs of it, too: then each rule says whose workload it means.
+    /// Issuers that are known as shared, and those that the deployment admits by a wildcard, are
+    /// treated so in any case. Default: false.
+    #[prost(bool, optional, tag = "10")]
+    pub shared: ::core::option::Option<bool>,
+    /// Optional. 1 to 100 characters, with the rules of an org's name. Empty in an update: none.
+    #[prost(string, optional, tag = "11")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Output only. Where its discovery document says that its keys are.
+    #[prost(string, tag = "12")]
+    pub jwks_uri: ::prost::alloc::string::String,
+    /// Output only. The `kid` of each key that its JWTs are verified with, as far as they have one: of
+    /// `jwks`, or of what was last fetched.
+    #[prost(string, repeated, tag = "13")]
+    pub key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Output only. When its keys were last fetched; absent where they were not, or are stored here.
+    #[prost(message, optional, tag = "14")]
+    pub fetch_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Why the last attempt to fetch them failed, as one word; empty where it did not.
+    #[prost(string, tag = "15")]
+    pub fetch_error: ::prost::alloc::string::String,
+    /// Output only. When it was created.
+    #[prost(message, optional, tag = "16")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. When it was last changed.
+    #[prost(message, optional, tag = "17")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only; in an update, the revision that the caller saw, empty = any. Its revision: changes
+    /// with each change made through the API.
+    #[prost(string, tag = "18")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// What is not wrong, and may be a mistake.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationWarning {
+    /// Output only. The field that it concerns, such as `rule.subject_prefix`.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// Output only. What about it, as a sentence that follows the field's name.
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+}
+/// How the keys of an issuer are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IssuerKind {
+    /// Never sent.
+    Unspecified = 0,
+    /// By OpenID Connect discovery: at `issuer`, followed by `/.well-known/openid-configuration`.
+    Oidc = 1,
+    /// They are stored with it: `jwks`.
+    Jwks = 2,
+    /// In the bundle of a trust domain of SPIFFE: `jwks`, or fetched from `bundle_uri`.
+    Spiffe = 3,
+}
+impl IssuerKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ISSUER_KIND_UNSPECIFIED",
+            Self::Oidc => "ISSUER_KIND_OIDC",
+            Self::Jwks => "ISSUER_KIND_JWKS",
+            Self::Spiffe => "ISSUER_KIND_SPIFFE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ISSUER_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "ISSUER_KIND_OIDC" => Some(Self::Oidc),
+            "ISSUER_KIND_JWKS" => Some(Self::Jwks),
+            "ISSUER_KIND_SPIFFE" => Some(Self::Spiffe),
+            _ => None,
+        }
+    }
+}
+/// JWTs that are refused before they expire: those that name the subject. An id of a token, a secret, a
+/// session or a rule counts in whichever org the JWT is; a version counts in `org_id` alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revocation {
+    /// Output only. The org in which a version counts: it is compared with JWTs whose claim `org` is this one.
+    /// `org_…`; empty for a key.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Output only. The lowest version that is still accepted; 0 unless the subject is an account, an org or
+    /// a rule. It never falls, but that of a rule that is revoked or deleted is 0, and stays so.
+    #[prost(int64, tag = "9")]
+    pub min_version: i64,
+    /// Output only. The reason for which this API refuses such a JWT.
+    #[prost(enumeration = "ErrorReason", tag = "10")]
+    pub reason: i32,
+    /// Output only. From then on no JWT that it concerns is valid, and it can be forgotten. Absent for a
+    /// key: what a stolen key signed may claim any time.
+    #[prost(message, optional, tag = "11")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Which JWTs.
+    #[prost(oneof = "revocation::Subject", tags = "2, 3, 4, 5, 6, 7, 8")]
+    pub subject: ::core::option::Option<revocation::Subject>,
+}
+/// Nested message and enum types in `Revocation`.
+pub mod revocation {
+    /// Output only. Which JWTs.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Subject {
+        /// Those whose `client_id` is this token. `tok_…`.
+        #[prost(string, tag = "2")]
+        TokenId(::prost::alloc::string::String),
+        /// Those whose `client_id` and `secret` are this token and this number.
+        #[prost(message, tag = "3")]
+        Secret(super::RevokedSecret),
+        /// Those whose `client_id` is this session. `ses_…`.
+        #[prost(string, tag = "4")]
+        SessionId(::prost::alloc::string::String),
+        /// Those whose `client_id` is this federation rule and whose `rule_ver` is lower than `min_version`; with
+        /// 0 all of them. `fed_…`.
+        #[prost(string, tag = "5")]
+        RuleId(::prost::alloc::string::String),
+        /// Those of the org whose `sub` is this account and whose `acct_ver` is lower than `min_version`, and
+        /// those of the org whose `act.sub` is this account and whose `act.acct_ver` is. Where `org_id` is the
+        /// system org, `org_0000000000e008000000000001`, those of every org whose `act.sub` is this account and
+        /// whose `act.acct_ver` is: operators impersonate in every org. `acct_…`.
+        #[prost(string, tag = "6")]
+        AccountId(::prost::alloc::string::String),
+        /// `true`: those of the org whose `org_ver` is lower than `min_version`.
+        #[prost(bool, tag = "7")]
+        Org(bool),
+        /// Those whose header has this `kid`, whatever they claim.
+        #[prost(string, tag = "8")]
+        KeyId(::prost::alloc::string::String),
+    }
+}
+/// A secret of a token.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedSecret {
+    /// Output only. `tok_…`.
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+    /// Output only. Its number, as in the claim `secret`.
+    #[prost(int32, tag = "2")]
+    pub number: i32,
+}
+/// How far a stream is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checkpoint {
+    /// Output only. Where the stream can be resumed: opaque, at most 512 ASCII characters.
+    #[prost(string, tag = "1")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Output only. The server's time.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. How long ago the server has last read all changes: what was committed within this time
+    /// may be missing. Around a second at most, unless the database does not answer.
+    #[prost(message, optional, tag = "3")]
+    pub lag: ::core::option::Option<::prost_types::Duration>,
+}
+/// A verifier, as it last acknowledged what it holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Verifier {
+    /// Output only. The account of its credential. `acct_…`.
+    #[prost(string, tag = "1")]
+    pub account_id: ::prost::alloc::string::String,
+    /// Output only. Its name.
+    #[prost(string, tag = "2")]
+    pub verifier_name: ::prost::alloc::string::String,
+    /// Output only. How long ago the checkpoint was made that it acknowledged; absent where it acknowledged
+    /// none.
+    #[prost(message, optional, tag = "3")]
+    pub cursor_lag: ::core::option::Option<::prost_types::Duration>,
+    /// Output only. The `kid` of each key that it accepts.
+    #[prost(string, repeated, tag = "4")]
+    pub held_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Output only. When it last acknowledged; up to 30 s late.
+    #[prost(message, optional, tag = "5")]
+    pub last_seen_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Output only. Its credential: `tok_…`, `ses_…` or `fed_…`.
+    #[prost(string, tag = "6")]
+    pub credential_id: ::prost::alloc::string::String,
+}
 /// Request of `CreateOrg`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateOrgRequest {
@@ -2910,6 +3223,13 @@ pub struct UpdateTokenPolicyResponse {
     /// How many there are in all: exact up to 10 000, absent above.
     #[prost(int32, optional, tag = "3")]
     pub affected_count: ::core::option::Option<i32>,
+    /// The federation rules that this stops and that worked before: the first 100, oldest first. In
+    /// full for a caller who holds `federation.read`; else `id`, `org_id`, `account_id` and `state`.
+    #[prost(message, repeated, tag = "4")]
+    pub affected_rules: ::prost::alloc::vec::Vec<FederationRule>,
+    /// How many there are in all.
+    #[prost(int32, optional, tag = "5")]
+    pub affected_rule_count: ::core::option::Option<i32>,
 }
 /// Request of `SuspendOrg`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3452,6 +3772,287 @@ pub mod watch_events_response {
         #[prost(message, tag = "2")]
         Checkpoint(super::Checkpoint),
     }
+}
+/// Request of `CreateIssuer`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateIssuerRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Optional. A UUID. The same call repeated with the same `request_id` within 24 h
+    /// creates nothing and answers as the first one did.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Required. The issuer to be made.
+    #[prost(message, optional, tag = "3")]
+    pub issuer: ::core::option::Option<Issuer>,
+    /// Optional. Check everything and answer as if it were made; nothing is stored.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// Response of `CreateIssuer`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateIssuerResponse {
+    /// The new issuer.
+    #[prost(message, optional, tag = "1")]
+    pub issuer: ::core::option::Option<Issuer>,
+    /// What is not wrong, and may be a mistake.
+    #[prost(message, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<FederationWarning>,
+}
+/// Request of `GetIssuer`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetIssuerRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. `iss_…`.
+    #[prost(string, tag = "2")]
+    pub issuer_id: ::prost::alloc::string::String,
+}
+/// Response of `GetIssuer`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetIssuerResponse {
+    /// The issuer.
+    #[prost(message, optional, tag = "1")]
+    pub issuer: ::core::option::Option<Issuer>,
+}
+/// Request of `ListIssuers`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListIssuersRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Optional. 0 = 50; above 200 = 200; negative is refused.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before; good for 24 h, for the
+    /// same caller and the same request.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of `ListIssuers`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListIssuersResponse {
+    /// The page.
+    #[prost(message, repeated, tag = "1")]
+    pub issuers: ::prost::alloc::vec::Vec<Issuer>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// How many there are in all: exact up to 10 000, absent above.
+    #[prost(int32, optional, tag = "3")]
+    pub total_size: ::core::option::Option<i32>,
+}
+/// Request of `UpdateIssuer`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateIssuerRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. The issuer by its `id`, with the new values, and the `etag` that the
+    /// caller saw, empty = any.
+    #[prost(message, optional, tag = "2")]
+    pub issuer: ::core::option::Option<Issuer>,
+    /// Optional. The fields to change, lists as a whole. Absent = those that are set. `*` is
+    /// refused.
+    #[prost(message, optional, tag = "3")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// Optional. Check everything and answer as if it were changed; nothing changes.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// Response of `UpdateIssuer`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateIssuerResponse {
+    /// The issuer as it is now, or would be.
+    #[prost(message, optional, tag = "1")]
+    pub issuer: ::core::option::Option<Issuer>,
+    /// What is not wrong, and may be a mistake.
+    #[prost(message, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<FederationWarning>,
+}
+/// Request of `DeleteIssuer`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteIssuerRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. `iss_…`.
+    #[prost(string, tag = "2")]
+    pub issuer_id: ::prost::alloc::string::String,
+    /// Optional. The revision that the caller saw; empty = any.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// Response of `DeleteIssuer`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteIssuerResponse {}
+/// Request of `CreateFederationRule`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateFederationRuleRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Optional. A UUID. The same call repeated with the same `request_id` within 24 h
+    /// creates nothing and answers as the first one did.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Required. The rule to be made.
+    #[prost(message, optional, tag = "3")]
+    pub rule: ::core::option::Option<FederationRule>,
+    /// Optional. Check everything and answer as if it were made; nothing is stored.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// Response of `CreateFederationRule`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateFederationRuleResponse {
+    /// The new rule.
+    #[prost(message, optional, tag = "1")]
+    pub rule: ::core::option::Option<FederationRule>,
+    /// What is not wrong, and may be a mistake.
+    #[prost(message, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<FederationWarning>,
+    /// Of the application permissions that the call names, sorted: those that nothing of the org
+    /// named before. One that is misspelt is among them.
+    #[prost(string, repeated, tag = "3")]
+    pub first_seen_permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Request of `GetFederationRule`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetFederationRuleRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. `fed_…`.
+    #[prost(string, tag = "2")]
+    pub rule_id: ::prost::alloc::string::String,
+}
+/// Response of `GetFederationRule`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetFederationRuleResponse {
+    /// The rule.
+    #[prost(message, optional, tag = "1")]
+    pub rule: ::core::option::Option<FederationRule>,
+}
+/// Request of `ListFederationRules`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFederationRulesRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Optional. 0 = 50; above 200 = 200; negative is refused.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before; good for 24 h, for the
+    /// same caller and the same request.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Optional. Only those of this account: `acct_…`, or its username.
+    #[prost(string, tag = "4")]
+    pub account_id: ::prost::alloc::string::String,
+    /// Optional. Only those of this issuer. `iss_…`.
+    #[prost(string, tag = "5")]
+    pub issuer_id: ::prost::alloc::string::String,
+}
+/// Response of `ListFederationRules`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFederationRulesResponse {
+    /// The page.
+    #[prost(message, repeated, tag = "1")]
+    pub rules: ::prost::alloc::vec::Vec<FederationRule>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// How many there are in all: exact up to 10 000, absent above.
+    #[prost(int32, optional, tag = "3")]
+    pub total_size: ::core::option::Option<i32>,
+}
+/// Request of `UpdateFederationRule`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateFederationRuleRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. The rule by its `id`, with the new values, and the `etag` that the
+    /// caller saw, empty = any.
+    #[prost(message, optional, tag = "2")]
+    pub rule: ::core::option::Option<FederationRule>,
+    /// Optional. The fields to change, lists as a whole. Absent = those that are set. `*` is
+    /// refused.
+    #[prost(message, optional, tag = "3")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// Optional. Check everything and answer as if it were changed; nothing changes.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+/// Response of `UpdateFederationRule`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateFederationRuleResponse {
+    /// The rule as it is now, or would be.
+    #[prost(message, optional, tag = "1")]
+    pub rule: ::core::option::Option<FederationRule>,
+    /// What is not wrong, and may be a mistake.
+    #[prost(message, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<FederationWarning>,
+    /// With `validate_only`: what passed in the last 30 days, and would not pass the changed rule, with
+    /// the check that it would fail. The first 100, in the order of subjects, without claims.
+    #[prost(message, repeated, tag = "3")]
+    pub would_stop: ::prost::alloc::vec::Vec<Presentation>,
+    /// With `validate_only`: what was refused in the last 30 days, and would pass the changed rule, with
+    /// the check that it failed. The first 100, in the order of subjects, without claims.
+    #[prost(message, repeated, tag = "4")]
+    pub would_start: ::prost::alloc::vec::Vec<Presentation>,
+}
+/// Request of `DeleteFederationRule`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteFederationRuleRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Required. `fed_…`.
+    #[prost(string, tag = "2")]
+    pub rule_id: ::prost::alloc::string::String,
+    /// Optional. The revision that the caller saw; empty = any.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// Response of `DeleteFederationRule`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteFederationRuleResponse {}
+/// Request of `ListPresentations`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPresentationsRequest {
+    /// Optional. `org_…`, or the slug. Default: the org of the credential.
+    #[prost(string, tag = "1")]
+    pub org_id: ::prost::alloc::string::String,
+    /// Optional. 0 = 50; above 200 = 200; negative is refused.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// Optional. The `next_page_token` of the page before; good for 24 h, for the
+    /// same caller and the same request.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Required. The rule. `fed_…`.
+    #[prost(string, tag = "4")]
+    pub rule_id: ::prost::alloc::string::String,
+    /// Optional. Only those with this outcome.
+    #[prost(enumeration = "PresentationOutcome", tag = "5")]
+    pub outcome: i32,
+}
+/// Response of `ListPresentations`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPresentationsResponse {
+    /// The page.
+    #[prost(message, repeated, tag = "1")]
+    pub presentations: ::prost::alloc::vec::Vec<Presentation>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// How many there are in all: exact up to 10 000, absent above.
+    #[prost(int32, optional, tag = "3")]
+    pub total_size: ::core::option::Option<i32>,
 }
 /// Generated client implementations.
 pub mod org_service_client {
@@ -4299,6 +4900,322 @@ pub mod org_service_client {
             req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "WatchEvents"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Creates an issuer, which federation rules of the org can trust. By itself that gives no one
+        /// anything. An org can have at most 100.
+        ///
+        /// With `validate_only` nothing is stored; the keys of the issuer are fetched and shown, with what
+        /// to warn of.
+        ///
+        /// The caller must hold `federation.write` in the org, and authenticate with a credential that has
+        /// `may_manage_tokens`, or a session; not as an impersonator.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `INVALID_FIELD`: also an issuer that the deployment or the org's token policy does not allow
+        /// - `SUBJECT_NOT_EXCHANGEABLE`: this deployment itself, or a set that holds one of its keys
+        /// - `RESOURCE_EXISTS`: the org has this issuer
+        /// - `LIMIT_REACHED`: 100 issuers for an org
+        /// - `REQUEST_ID_REUSED`
+        pub async fn create_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateIssuerRequest>,
+        ) -> std::result::Result<tonic::Response<super::CreateIssuerResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/CreateIssuer");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "CreateIssuer"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gets one issuer. Changes nothing.
+        ///
+        /// The caller must hold `federation.read` in the org.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`
+        pub async fn get_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetIssuerRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetIssuerResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/GetIssuer");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "GetIssuer"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the org's issuers, oldest first. Changes nothing.
+        ///
+        /// The caller must hold `federation.read` in the org.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `INVALID_FIELD`
+        pub async fn list_issuers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListIssuersRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListIssuersResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/ListIssuers");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "ListIssuers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes what is believed of an issuer, never its `kind` and `issuer`. Every JWT that a rule of
+        /// it gave before is `ACCESS_TOKEN_STALE` when the call returns. A change of `display_name` alone
+        /// changes nothing else. Values that are set already change nothing.
+        ///
+        /// With `validate_only` nothing is stored; the keys of the issuer are fetched and shown, with what
+        /// to warn of.
+        ///
+        /// The caller must be allowed to make each rule of the issuer as it is, disabled ones included:
+        /// see `CreateFederationRule`.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `TARGET_EXCEEDS_CALLER`: the rules are listed, up to 100
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`: also where the issuer is to be shared, and a rule does not say whose
+        ///   workload it means
+        /// - `SUBJECT_NOT_EXCHANGEABLE`: a set that holds a key of this deployment
+        /// - `ETAG_MISMATCH`
+        pub async fn update_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateIssuerRequest>,
+        ) -> std::result::Result<tonic::Response<super::UpdateIssuerResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/UpdateIssuer");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "UpdateIssuer"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes an issuer that no rule names. Changes nothing else.
+        ///
+        /// The caller must hold `federation.write` in the org, and authenticate with a credential that has
+        /// `may_manage_tokens`, or a session; not as an impersonator.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`
+        /// - `RESOURCE_IN_USE`: the rules that name it are listed, up to 100 and as far as they fit into a
+        ///   status
+        /// - `ETAG_MISMATCH`
+        pub async fn delete_issuer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteIssuerRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteIssuerResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/DeleteIssuer");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "DeleteIssuer"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Creates a federation rule: JWTs of an issuer act as a service account of the org. Making a rule is
+        /// making a token: what is asked of the caller of `CreateToken` is asked here. An account can have
+        /// at most 100 active rules, an org 1 000 rules.
+        ///
+        /// A rule says whose workload it means: by `subject`, `subject_prefix` or `claims`. At an issuer
+        /// that strangers share, it names the owner by a claim of that issuer, exactly, or has an exact
+        /// `subject`. In the system org it has an exact `subject`, at an issuer that the deployment lists
+        /// exactly.
+        ///
+        /// What a rule gives can neither manage tokens, issuers or rules, nor make a password, a user or an
+        /// invitation, nor impersonate.
+        ///
+        /// The caller must hold `federation.write` in the org, and authenticate with a credential that has
+        /// `may_manage_tokens`, or a session; not as an impersonator. It must cover what the rule can do
+        /// as its account, and be restricted no further than the rule: to no other scopes, resources,
+        /// audiences, networks or client certificates, and no earlier end.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `TARGET_EXCEEDS_CALLER`
+        /// - `TARGET_NOT_SERVICE_ACCOUNT`
+        /// - `SCOPE_NOT_HELD`: by the account
+        /// - `RESOURCE_NOT_FOUND`: the issuer or the account
+        /// - `INVALID_FIELD`: also for an issuer, an audience or an expiry that the org's token policy does
+        ///   not allow
+        /// - `LIMIT_REACHED`
+        /// - `REQUEST_ID_REUSED`
+        pub async fn create_federation_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateFederationRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::CreateFederationRuleResponse>, tonic::Status>
+        {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/CreateFederationRule");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "CreateFederationRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gets one federation rule. Changes nothing.
+        ///
+        /// The caller must hold `federation.read` in the org.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`
+        pub async fn get_federation_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetFederationRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetFederationRuleResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/GetFederationRule");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "GetFederationRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the org's federation rules, oldest first: those that match all filters. Changes nothing.
+        ///
+        /// The caller must hold `federation.read` in the org.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `INVALID_FIELD`
+        pub async fn list_federation_rules(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFederationRulesRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListFederationRulesResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/ListFederationRules");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "ListFederationRules"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a federation rule that is neither revoked nor expired, never its `issuer_id` and
+        /// `account_id`. `scopes`, `resources`, `allowed_audiences` and `expire_time` only narrow, and no
+        /// list is emptied. Every JWT that it gave before is `ACCESS_TOKEN_STALE` when the call returns. A
+        /// change of `display_name` alone changes nothing else. Values that are set already change nothing.
+        ///
+        /// With `validate_only` nothing is stored, and the checks of the changed rule are made of what was
+        /// presented to it in the last 30 days.
+        ///
+        /// The caller must be allowed to make the rule as it would be: see `CreateFederationRule`. With
+        /// `validate_only` it must hold `federation.read` as well. To disable it and change nothing else, it must hold `federation.write` in the org and, where the
+        /// account is an owner, cover the account's rights.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `TARGET_EXCEEDS_CALLER`
+        /// - `TARGET_NOT_SERVICE_ACCOUNT`
+        /// - `SCOPE_NOT_HELD`: by the account
+        /// - `RESOURCE_NOT_FOUND`: also a rule that is revoked or expired
+        /// - `WIDENING_NOT_ALLOWED`
+        /// - `INVALID_FIELD`
+        /// - `ETAG_MISMATCH`
+        pub async fn update_federation_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateFederationRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::UpdateFederationRuleResponse>, tonic::Status>
+        {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/UpdateFederationRule");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "UpdateFederationRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a federation rule, with what was recorded of it. Its JWTs are no longer accepted when the
+        /// call returns. `TokenService.RevokeToken` ends it as well, and keeps the rule to be seen.
+        ///
+        /// The caller must hold `federation.write` in the org and, where the account is an owner, cover
+        /// the account's rights.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `TARGET_EXCEEDS_CALLER`
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`
+        /// - `ETAG_MISMATCH`
+        pub async fn delete_federation_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteFederationRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteFederationRuleResponse>, tonic::Status>
+        {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/DeleteFederationRule");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "DeleteFederationRule"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists what was presented to a federation rule, in the order of subjects: at most 1 000 subjects
+        /// that passed and 100 that did not, of the last 30 days. Changes nothing.
+        ///
+        /// The caller must hold `federation.read` in the org.
+        ///
+        /// Fails with:
+        ///
+        /// - `PERMISSION_MISSING`
+        /// - `RESOURCE_NOT_FOUND`
+        /// - `INVALID_FIELD`
+        pub async fn list_presentations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPresentationsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListPresentationsResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/countersign.v1.OrgService/ListPresentations");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("countersign.v1.OrgService", "ListPresentations"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// A key pair of the issuer. Its public part stands in the key set.
@@ -4741,7 +5658,7 @@ pub mod revoke_token_request {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     #[prost(skip_debug)]
     pub enum Target {
-        /// Its id, `tok_…`.
+        /// Its id, `tok_…`; or `fed_…`, that of a federation rule.
         #[prost(string, tag = "2")]
         TokenId(::prost::alloc::string::String),
         /// Its token string.
@@ -4752,9 +5669,12 @@ pub mod revoke_token_request {
 /// Response of `RevokeToken`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RevokeTokenResponse {
-    /// The revoked token; absent when it was named by its token string.
+    /// The revoked token; absent when it was named by its token string, and for a rule.
     #[prost(message, optional, tag = "1")]
     pub token: ::core::option::Option<Token>,
+    /// The revoked federation rule, where it was one.
+    #[prost(message, optional, tag = "2")]
+    pub rule: ::core::option::Option<FederationRule>,
 }
 /// Request of `RevokeAccountTokens`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4899,9 +5819,13 @@ pub struct ExchangeTokenRequest {
     /// Optional. What `subject_token` is (RFC 8693, section 3):
     /// `urn:ietf:params:oauth:token-type:access_token`, a token string, which is also the default;
     /// or `urn:ietf:params:oauth:token-type:jwt`, the assertion of a token of kind
-    /// `TOKEN_KIND_KEY`.
+    /// `TOKEN_KIND_KEY`, or with a `federation_rule_id` the JWT of another issuer.
     #[prost(string, tag = "10")]
     pub subject_token_type: ::prost::alloc::string::String,
+    /// Optional. The federation rule to exchange by: `fed_…`. Then `subject_token` is required, and is
+    /// a JWT of the rule's issuer.
+    #[prost(string, tag = "11")]
+    pub federation_rule_id: ::prost::alloc::string::String,
 }
 /// Response of `ExchangeToken`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4959,6 +5883,9 @@ pub struct ExplainTokenRequest {
     /// `cnf` without its own.
     #[prost(string, tag = "10")]
     pub client_certificate_thumbprint: ::prost::alloc::string::String,
+    /// Optional. The federation rule by which `assertion` would be exchanged: `fed_…`.
+    #[prost(string, tag = "12")]
+    pub federation_rule_id: ::prost::alloc::string::String,
     /// Required. Which token.
     #[prost(oneof = "explain_token_request::Target", tags = "2, 3, 11")]
     pub target: ::core::option::Option<explain_token_request::Target>,
@@ -4975,7 +5902,8 @@ pub mod explain_token_request {
         /// Its id, `tok_…`.
         #[prost(string, tag = "3")]
         TokenId(::prost::alloc::string::String),
-        /// An assertion of a token of kind `TOKEN_KIND_KEY`, as `ExchangeToken` takes it.
+        /// An assertion of a token of kind `TOKEN_KIND_KEY`, or with a `federation_rule_id` the JWT of
+        /// another issuer, as `ExchangeToken` takes it.
         #[prost(string, tag = "11")]
         Assertion(::prost::alloc::string::String),
     }
@@ -5776,12 +6704,14 @@ pub mod token_service_client {
             req.extensions_mut().insert(GrpcMethod::new("countersign.v1.TokenService", "UpdateToken"));
             self.inner.unary(req, path, codec).await
         }
-        /// Revokes a token for good; by its string also a session, or a code sent by email. When the
-        /// call returns it no longer authenticates, and no JWT made from it is accepted by this API.
+        /// Revokes a token for good; by its string also a session, or a code sent by email; by its id also a
+        /// federation rule. When the call returns it no longer authenticates, and no JWT made from it is
+        /// accepted by this API.
         ///
         /// - `KEY_COMPROMISE` also ends what was made with it, and with that: tokens that it created, or that
         ///   have a working secret created with it by `RotateToken`; passwords that come from it, with the
-        ///   sessions of their accounts; codes and invitations that it sent.
+        ///   sessions of their accounts; codes and invitations that it sent; federation rules that it
+        ///   created or changed, and every rule of an issuer that it created or changed.
         /// - Passwords that a token gave, and their sessions, end with it for whatever reason.
         /// - By token string, an unknown token succeeds (RFC 7009, section 2.2), and a secret that has
         ///   expired revokes nothing. The string of a publishable token, which anyone may know, is
@@ -5812,7 +6742,8 @@ pub mod token_service_client {
             req.extensions_mut().insert(GrpcMethod::new("countersign.v1.TokenService", "RevokeToken"));
             self.inner.unary(req, path, codec).await
         }
-        /// Revokes every active token of an account for good, each as by `RevokeToken`.
+        /// Revokes every active token of an account for good, and every active federation rule, each as by
+        /// `RevokeToken`.
         ///
         /// The caller must hold `tokens.write` in the org and, where the account is an owner, cover
         /// the account's rights.
@@ -5872,7 +6803,10 @@ pub mod token_service_client {
         /// Changes the owner of all active tokens of an account to a service account of the same org.
         /// The call is atomic.
         ///
-        /// The caller must be allowed to `ReassignToken` each of them. Fails as that call does.
+        /// The caller must be allowed to `ReassignToken` each of them. Fails as that call does, and with:
+        ///
+        /// - `ACCOUNT_OWNS_TOKENS`: it has active federation rules, which are listed: a rule stays with its
+        ///   account
         pub async fn reassign_account_tokens(
             &mut self,
             request: impl tonic::IntoRequest<super::ReassignAccountTokensRequest>,
@@ -5906,18 +6840,24 @@ pub mod token_service_client {
         /// - It is at most 16 KiB long, and no object in it names a member twice.
         /// - It works once, which takes the database: in an outage none does.
         ///
+        /// With a `federation_rule_id` the `subject_token` is a JWT of the rule's issuer, and what is made is
+        /// a JWT of the rule's account. The rule is named, and never searched. A JWT that fails a check of
+        /// the rule, and a rule that does not exist, is disabled, or is another org's, are
+        /// `TOKEN_INVALID`, all alike: `ExplainToken` says which check it is to those who may know.
+        ///
         /// The caller must have the token: as `subject_token`, or else as the bearer.
         ///
         /// Fails with:
         ///
         /// - `CREDENTIAL_MISSING`
-        /// - `TOKEN_INVALID`: also an assertion that is not in order, or was used before
+        /// - `TOKEN_INVALID`: also an assertion that is not in order, or was used before, or that the rule
+        ///   does not take
         /// - `TOKEN_EXPIRED`
         /// - `TOKEN_REVOKED`
         /// - `TOKEN_BLOCKED`
         /// - `ACCOUNT_DEACTIVATED`
         /// - `ORG_SUSPENDED`
-        /// - `SUBJECT_NOT_EXCHANGEABLE`
+        /// - `SUBJECT_NOT_EXCHANGEABLE`: a JWT of this deployment
         /// - `PURPOSE_MISMATCH`
         /// - `ADDRESS_NOT_ALLOWED`
         /// - `CLIENT_CERTIFICATE_NOT_ALLOWED`
@@ -5929,8 +6869,8 @@ pub mod token_service_client {
         /// - `INVALID_FIELD`: also for `origin` or `client_address` set by a caller that may not set
         ///   them
         /// - `THROTTLED`: more than 100 failures from one address in 10 s, or 10 000 assertions of the
-        ///   token that have not expired
-        /// - `DATABASE_UNAVAILABLE`: an assertion, in an outage
+        ///   token or rule that have not expired
+        /// - `DATABASE_UNAVAILABLE`: an assertion that works once, in an outage
         pub async fn exchange_token(
             &mut self,
             request: impl tonic::IntoRequest<super::ExchangeTokenRequest>,
@@ -5958,14 +6898,20 @@ pub mod token_service_client {
         ///   `known`; after `policy` comes `version`, which fails where rights were narrowed since.
         /// - Of an assertion the first checks are `shape`, `header`, `subject`, `aud`, `time`, `jti`,
         ///   `known` and `signature`. It is not used by that, and whether it was used is not said.
+        /// - Of an assertion with a `federation_rule_id` they are `shape`, `algorithm`, `key` and
+        ///   `signature`, which nothing follows where one fails; then `issuer`, `aud`, `time`, `replay`,
+        ///   `subject`, one for each claim of the rule, such as `claims/kubernetes.io/namespace` (its path as
+        ///   a JSON pointer, RFC 6901), and `rule`. It is not used by that, and no keys are fetched: before
+        ///   the first exchange on a server `key` fails.
         ///
         /// The caller must hold `tokens.read` in the org of the token. For any other caller the token
-        /// is not `known`, as one that does not exist.
+        /// is not `known`, as one that does not exist. With a `federation_rule_id` it must hold
+        /// `federation.read` in the rule's org instead, which is the org of the call.
         ///
         /// Fails with:
         ///
         /// - `PERMISSION_MISSING`
-        /// - `RESOURCE_NOT_FOUND`: no token of this id in the org
+        /// - `RESOURCE_NOT_FOUND`: no token, or no rule, of this id in the org
         /// - `INVALID_FIELD`
         pub async fn explain_token(
             &mut self,
@@ -6438,6 +7384,7 @@ impl std::fmt::Debug for ExchangeTokenRequest {
             .field("client_address", &self.client_address)
             .field("certificate_bound", &self.certificate_bound)
             .field("subject_token_type", &self.subject_token_type)
+            .field("federation_rule_id", &self.federation_rule_id)
             .finish()
     }
 }
@@ -6463,6 +7410,7 @@ impl std::fmt::Debug for ExplainTokenRequest {
             .field("scopes", &self.scopes)
             .field("resource", &self.resource)
             .field("client_certificate_thumbprint", &self.client_certificate_thumbprint)
+            .field("federation_rule_id", &self.federation_rule_id)
             .field("target", &self.target)
             .finish()
     }

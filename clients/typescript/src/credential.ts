@@ -14,7 +14,7 @@ export type Credential =
   | { tokenId: string; privateKey: string | Buffer | JWK | KeyObject }
   /** The same from a file in PEM, read again when it changes. */
   | { tokenId: string; privateKeyFile: string }
-  /** A JWT of the platform and the federation rule that takes it, over HTTP alone; read again when it changes. */
+  /** A file with a JWT of the platform, and the federation rule that takes it; read again when it changes. */
   | { assertionFile: string; federationRuleId: string };
 
 /** A token string; the assertion of a key; or one of another issuer, for a rule. */

@@ -38,7 +38,8 @@ export function overGrpc(channel: Channel): Exchange {
   return async (subject, { audiences, scopes, ttl, purpose, certificateBound }, timeout) => {
     const request = {
       subjectToken: subject.text,
-      subjectTokenType: subject.kind === "assertion" ? JWT : ACCESS_TOKEN,
+      subjectTokenType: subject.kind === "token" ? ACCESS_TOKEN : JWT,
+      ...(subject.kind === "federation" && { federationRuleId: subject.ruleId }),
       audiences: [...audiences],
       scopes: [...scopes],
       certificateBound,

@@ -92,9 +92,6 @@ export class TokenSource {
     if (options.transport === "http") {
       this.#exchange = overHttp(options);
     } else {
-      if (typeof options.credential === "object" && "assertionFile" in options.credential) {
-        throw new TypeError("a federation assertion needs the transport http");
-      }
       this.#channel = new Channel(options);
       this.#exchange = overGrpc(this.#channel);
     }

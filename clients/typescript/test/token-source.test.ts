@@ -27,7 +27,7 @@ type Behaviour = number | { code: grpc.status; reason?: string; retryAfter?: num
 interface Server {
   endpoint: string;
   /** What was presented. */
-  subjects: { text: string; type: string; audiences: string[]; scopes: string[] }[];
+  subjects: { text: string; type: string; ruleId: string; audiences: string[]; scopes: string[] }[];
   behaviour: Behaviour;
   delay: number;
 }
@@ -42,8 +42,8 @@ function jwt(life: number): string {
 async function exchanges(t: TestContext): Promise<Server> {
   const server: Server = { endpoint: "", subjects: [], behaviour: 300, delay: 0 };
   const ExchangeToken: grpc.handleUnaryCall<Record<string, never>, object> = async ({ request }, callback) => {
-    const { subjectToken: text, subjectTokenType: type, audiences, scopes } = request;
-    server.subjects.push({ text, type, audiences, scopes } as never);
+    const { subjectToken: text, subjectTokenType: type, federationRuleId: ruleId, audiences, scopes } = request;
+    server.subjects.push({ text, type, ruleId, audiences, scopes } as never);
     const { behaviour } = server;
     await pause(server.delay * 1000);
     if (typeof behaviour === "number") {
@@ -91,6 +91,7 @@ test("a thousand callers make one exchange, by the sets of audiences and scopes"
     {
       text: FIRST,
       type: "urn:ietf:params:oauth:token-type:access_token",
+      ruleId: "",
       audiences: [AUDIENCE],
       scopes: ["a.b", "b.c"],
     },
@@ -336,7 +337,23 @@ test("a federation assertion is read from its file, and goes with its rule over 
     asked.map((form) => [form.get("grant_type"), form.get("assertion"), form.get("federation_rule_id")]),
     ["a.b.c", "a.b.c", "d.e.f"].map((text) => ["urn:ietf:params:oauth:grant-type:jwt-bearer", text, "fed_1"]),
   );
-  assert.throws(() => sourceOf(t, endpoint, credential), /needs the transport http/);
+});
+
+test("a federation assertion goes with its rule over gRPC, too", async (t) => {
+  const server = await exchanges(t);
+  const folder = mkdtempSync(join(tmpdir(), "countersign-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const assertionFile = join(folder, "assertion");
+  writeFileSync(assertionFile, "a.b.c\n");
+  await sourceOf(t, server.endpoint, { assertionFile, federationRuleId: "fed_1" }).get("one");
+  await sourceOf(t, server.endpoint, FIRST).get("one");
+  assert.deepEqual(
+    server.subjects.map(({ text, type, ruleId }) => [text, type, ruleId]),
+    [
+      ["a.b.c", "urn:ietf:params:oauth:token-type:jwt", "fed_1"],
+      [FIRST, "urn:ietf:params:oauth:token-type:access_token", ""],
+    ],
+  );
 });
 
 async function text(request: IncomingMessage): Promise<string> {

@@ -101,6 +101,9 @@ test("headers and texts that are not in order are refused", async () => {
   assert.deepEqual(await verifier.verify(good, expected), claims);
 });
 
+/** Claims that a JWT of a federation rule has in place of a token's. */
+const OF_RULE = { client_id: "fed_1", token_kind: "FEDERATED", secret: undefined, rule_ver: 3 };
+
 test("claims that are not in order are refused", async () => {
   const key = await signingKey();
   const clock = new TestClock();
@@ -126,6 +129,14 @@ test("claims that are not in order are refused", async () => {
     [{ org_ver: "5" }, "claims"],
     [{ secret: "1" }, "claims"],
     [{ secret: null }, "claims"],
+    [{ rule_ver: 1 }, "claims"],
+    [{ client_id: "fed_1" }, "claims"],
+    [{ client_id: "ses_1" }, "claims"],
+    [{ client_id: "key_1", secret: undefined }, "claims"],
+    [{ client_id: "fed_1", rule_ver: 1 }, "claims"],
+    ...[undefined, null, 0, -1, 1.5, "1", true].map(
+      (version): [AnyClaims, string] => [{ ...OF_RULE, rule_ver: version }, "claims"],
+    ),
     [{ scope: ["invoices.read"] }, "claims"],
     [{ authorization_details: {} }, "claims"],
     [{ authorization_details: ["x"] }, "claims"],
@@ -141,6 +152,7 @@ test("claims that are not in order are refused", async () => {
     { iat: now + 60 },
     { exp: now + 1 },
     { client_id: "ses_1", secret: undefined },
+    OF_RULE,
   ]) {
     await verifier.verify(await sign(key, goodClaims(now, changes)), expected);
   }
@@ -215,6 +227,21 @@ test("versions only rise, snapshots take nothing away, and a revoked key never c
   verifier.receive({ keySet: [key.jwk, other.jwk] });
   assert.deepEqual(verifier.state.keyIds, [key.kid]);
   await refused(verifier, await sign(other, goodClaims()), "ACCESS_TOKEN_INVALID", "kid");
+});
+
+test("a rule ends up to a version, or for good", async () => {
+  const key = await signingKey();
+  const verifier = offlineVerifier([key]);
+  const of = (rule_ver: number) => sign(key, goodClaims(undefined, { ...OF_RULE, rule_ver }));
+  verifier.receive(revoke({ rule_id: "fed_2" }));
+  verifier.receive(revoke({ rule_id: "fed_1" }, { minVersion: 4, orgId: "org_2" }));
+  verifier.receive(revoke({ rule_id: "fed_1" }, { minVersion: 3, reason: "TOKEN_BLOCKED" }));
+  await refused(verifier, await of(3), "ACCESS_TOKEN_STALE", "rule_version");
+  await verifier.verify(await of(4), expected);
+  verifier.receive(revoke({ rule_id: "fed_1" }));
+  verifier.receive(revoke({ rule_id: "fed_1" }, { minVersion: 5 }));
+  for (const version of [1, 4, 5, 99]) await refused(verifier, await of(version), "TOKEN_REVOKED", "rule");
+  await verifier.verify(await sign(key, goodClaims()), expected);
 });
 
 test("without a recent checkpoint a verifier is closed, or open for as long as it was asked to be", async () => {

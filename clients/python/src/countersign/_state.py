@@ -17,6 +17,8 @@ from countersign.v1 import error_reason_pb2, streams_pb2, token_service_pb2
 # Beyond the last moment at which a JWT can live, by two clocks: they differ.
 MARGIN = 60.0
 MOST_OPEN = 3600.0
+# What a revocation may end up to a version.
+VERSIONED = ("account_id", "org", "rule_id")
 
 
 @dataclass
@@ -120,8 +122,10 @@ class State:
                 case "key_id":
                     self._revoked_keys.add(revocation.key_id)
                     self.keys = {kid: key for kid, key in self.keys.items() if kid != revocation.key_id}
-                case "token_id" | "session_id" | "rule_id":
+                case "token_id" | "session_id":
                     self._hear((subject, getattr(revocation, subject)), until, reason)
+                case "rule_id":
+                    self._hear(("rule_id", revocation.rule_id), until, reason, revocation.min_version)
                 case "secret":
                     name = ("secret", revocation.secret.token_id, str(revocation.secret.number))
                     self._hear(name, until, reason)
@@ -134,7 +138,7 @@ class State:
 
     def _hear(self, name: tuple[str, ...], until: float, reason: str, min_version: int = 0) -> None:
         # Without a version: all of them.
-        version = min_version if min_version > 0 or name[0] not in ("account_id", "org") else -1
+        version = min_version if min_version > 0 or name[0] not in VERSIONED else -1
         before = self._heard.get(name)
         if before is None:
             if len(self._heard) >= self._max:
@@ -176,9 +180,14 @@ class State:
         heard, org, client = self._heard, claims["org"], claims["client_id"]
         if not heard:
             return
-        for kind, check in (("token_id", "token"), ("session_id", "session"), ("rule_id", "rule")):
+        for kind, check in (("token_id", "token"), ("session_id", "session")):
             if found := heard.get((kind, client)):
                 raise refused(found.reason or "TOKEN_REVOKED", check, "what it was made from has ended")
+        if found := heard.get(("rule_id", client)):
+            if found.min_version == -1:
+                raise refused(found.reason or "TOKEN_REVOKED", "rule", "its federation rule has ended")
+            if claims["rule_ver"] < found.min_version:
+                raise refused(found.reason or "ACCESS_TOKEN_STALE", "rule_version", "its rule was changed since")
         secret = claims.get("secret")
         if secret is not None and (found := heard.get(("secret", client, str(secret)))):
             raise refused(found.reason or "ACCESS_TOKEN_STALE", "secret", "its secret has ended")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from countersign._call import Caller, Pages, Stream
-from countersign.v1 import account_service_pb2, accounts_pb2, events_pb2, org_service_pb2, orgs_pb2, signing_keys_pb2, streams_pb2, token_service_pb2, tokens_pb2
+from countersign.v1 import account_service_pb2, accounts_pb2, events_pb2, federation_rules_pb2, issuers_pb2, org_service_pb2, orgs_pb2, signing_keys_pb2, streams_pb2, token_service_pb2, tokens_pb2
 
 
 class AccountService:
@@ -170,6 +170,39 @@ class OrgService:
 
     def watch_events(self, request: org_service_pb2.WatchEventsRequest | None = None, /, *, timeout: float | None = None, **fields: Any) -> Stream[org_service_pb2.WatchEventsResponse]:
         return self._caller.stream("/countersign.v1.OrgService/WatchEvents", org_service_pb2.WatchEventsRequest, org_service_pb2.WatchEventsResponse, request, fields, timeout)
+
+    def create_issuer(self, request: org_service_pb2.CreateIssuerRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.CreateIssuerResponse:
+        return self._caller.unary("/countersign.v1.OrgService/CreateIssuer", org_service_pb2.CreateIssuerRequest, org_service_pb2.CreateIssuerResponse, request, fields, timeout, False)
+
+    def get_issuer(self, request: org_service_pb2.GetIssuerRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.GetIssuerResponse:
+        return self._caller.unary("/countersign.v1.OrgService/GetIssuer", org_service_pb2.GetIssuerRequest, org_service_pb2.GetIssuerResponse, request, fields, timeout, True)
+
+    def list_issuers(self, request: org_service_pb2.ListIssuersRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> Pages[issuers_pb2.Issuer, org_service_pb2.ListIssuersResponse]:
+        return self._caller.pages("/countersign.v1.OrgService/ListIssuers", org_service_pb2.ListIssuersRequest, org_service_pb2.ListIssuersResponse, request, fields, timeout, "issuers")
+
+    def update_issuer(self, request: org_service_pb2.UpdateIssuerRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.UpdateIssuerResponse:
+        return self._caller.unary("/countersign.v1.OrgService/UpdateIssuer", org_service_pb2.UpdateIssuerRequest, org_service_pb2.UpdateIssuerResponse, request, fields, timeout, False)
+
+    def delete_issuer(self, request: org_service_pb2.DeleteIssuerRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.DeleteIssuerResponse:
+        return self._caller.unary("/countersign.v1.OrgService/DeleteIssuer", org_service_pb2.DeleteIssuerRequest, org_service_pb2.DeleteIssuerResponse, request, fields, timeout, False)
+
+    def create_federation_rule(self, request: org_service_pb2.CreateFederationRuleRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.CreateFederationRuleResponse:
+        return self._caller.unary("/countersign.v1.OrgService/CreateFederationRule", org_service_pb2.CreateFederationRuleRequest, org_service_pb2.CreateFederationRuleResponse, request, fields, timeout, False)
+
+    def get_federation_rule(self, request: org_service_pb2.GetFederationRuleRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.GetFederationRuleResponse:
+        return self._caller.unary("/countersign.v1.OrgService/GetFederationRule", org_service_pb2.GetFederationRuleRequest, org_service_pb2.GetFederationRuleResponse, request, fields, timeout, True)
+
+    def list_federation_rules(self, request: org_service_pb2.ListFederationRulesRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> Pages[federation_rules_pb2.FederationRule, org_service_pb2.ListFederationRulesResponse]:
+        return self._caller.pages("/countersign.v1.OrgService/ListFederationRules", org_service_pb2.ListFederationRulesRequest, org_service_pb2.ListFederationRulesResponse, request, fields, timeout, "rules")
+
+    def update_federation_rule(self, request: org_service_pb2.UpdateFederationRuleRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.UpdateFederationRuleResponse:
+        return self._caller.unary("/countersign.v1.OrgService/UpdateFederationRule", org_service_pb2.UpdateFederationRuleRequest, org_service_pb2.UpdateFederationRuleResponse, request, fields, timeout, False)
+
+    def delete_federation_rule(self, request: org_service_pb2.DeleteFederationRuleRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> org_service_pb2.DeleteFederationRuleResponse:
+        return self._caller.unary("/countersign.v1.OrgService/DeleteFederationRule", org_service_pb2.DeleteFederationRuleRequest, org_service_pb2.DeleteFederationRuleResponse, request, fields, timeout, False)
+
+    def list_presentations(self, request: org_service_pb2.ListPresentationsRequest | None = None, /, *, timeout: float = 10, **fields: Any) -> Pages[federation_rules_pb2.Presentation, org_service_pb2.ListPresentationsResponse]:
+        return self._caller.pages("/countersign.v1.OrgService/ListPresentations", org_service_pb2.ListPresentationsRequest, org_service_pb2.ListPresentationsResponse, request, fields, timeout, "presentations")
 
 
 class TokenService:

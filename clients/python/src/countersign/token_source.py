@@ -24,7 +24,7 @@ from countersign import _http
 from countersign._call import Backoff
 from countersign._channel import Endpoint, OwnProcess
 from countersign._clock import Clock, SystemClock
-from countersign.credentials import AssertionFile, Credential, Key, Subject, credential_of, from_environment
+from countersign.credentials import Credential, Key, Subject, credential_of, from_environment
 from countersign.errors import FINAL, LIFTABLE, CountersignError
 from countersign.v1 import token_service_pb2
 
@@ -36,8 +36,6 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 # For one request to the server.
 REQUEST_TIMEOUT = 10.0
 LARGEST_ANSWER = 64 * 1024
-# Whether the stubs know of federation.
-_FEDERATES = "federation_rule_id" in token_service_pb2.ExchangeTokenRequest.DESCRIPTOR.fields_by_name
 # How often a file is asked whether it has changed, for the JWTs that are kept.
 FILE_INTERVAL = 5.0
 Names = str | Iterable[str]
@@ -116,8 +114,6 @@ class TokenSource:
         credential = credential_of(credential)
         self._credential = credential.for_issuer(self._endpoint.url) if isinstance(credential, Key) else credential
         self._http = transport == "http"
-        if isinstance(credential, AssertionFile) and not self._http and not _FEDERATES:
-            raise ValueError('the assertion of another issuer is exchanged with transport="http"')
         self._max_entries = max_entries
         self._clock = clock or SystemClock()
         self._process = OwnProcess("token source")
@@ -430,10 +426,12 @@ class TokenSource:
     def _over_grpc(self, subject: Subject, key: _Key) -> tuple[AccessToken, float]:
         audiences, scopes, ttl = key
         request = token_service_pb2.ExchangeTokenRequest(
-            subject_token=subject.token, audiences=audiences, scopes=scopes, subject_token_type=subject.token_type
+            subject_token=subject.token,
+            subject_token_type=subject.token_type,
+            federation_rule_id=subject.rule_id,
+            audiences=audiences,
+            scopes=scopes,
         )
-        if subject.rule_id:
-            request.federation_rule_id = subject.rule_id  # type: ignore[attr-defined]
         if ttl is not None:
             request.requested_ttl.FromNanoseconds(int(ttl * 1e9))
         with self._lock:

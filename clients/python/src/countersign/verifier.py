@@ -279,19 +279,22 @@ class Verifier:
         numbers = ["exp", "iat", "nbf"]
         if self._streams:
             numbers += ["org_ver", "acct_ver"]
-            # Without the number of its secret, its end could not be heard.
-            if claims["client_id"].startswith("tok_"):
-                numbers.append("secret")
-        elif "secret" in claims:
-            numbers.append("secret")
+            # What is none of these could not be heard to end.
+            if not claims["client_id"].startswith(("tok_", "ses_", "fed_")):
+                raise invalid("claims", "client_id is neither a token nor a session nor a federation rule")
+        for name, prefix in (("secret", "tok_"), ("rule_ver", "fed_")):
+            is_its = claims["client_id"].startswith(prefix)
+            if name in claims and not is_its:
+                raise invalid("claims", f"{name} is of another kind of credential")
+            # Without it, its end could not be heard.
+            if name in claims or self._streams and is_its:
+                numbers.append(name)
         for name in numbers:
             value = claims.get(name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise invalid("claims", f"{name} is missing or no integer")
-        if "secret" in claims and (not isinstance(claims["secret"], int) or isinstance(claims["secret"], bool)):
-            raise invalid("claims", "secret is no integer")
-        if self._streams and "secret" not in claims and not claims["client_id"].startswith(("ses_", "fed_")):
-            raise invalid("claims", "secret is missing")
+        if claims.get("rule_ver", 1) < 1:
+            raise invalid("claims", "rule_ver is no version")
         if not isinstance(claims.get("scope", ""), str):
             raise invalid("claims", "scope is no string")
         details = claims.get("authorization_details", [])

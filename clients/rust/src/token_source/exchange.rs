@@ -60,24 +60,7 @@ async fn by_grpc(
     clock: &Clock,
     within: Duration,
 ) -> Result<(AccessToken, Duration)> {
-    let subject_token_type = match &subject.kind {
-        SubjectKind::Token => ACCESS_TOKEN,
-        SubjectKind::Assertion => JWT,
-        SubjectKind::Federated { .. } => {
-            return Err(Error::invalid("credential", "a federation assertion is exchanged over HTTP alone"));
-        }
-    };
-    let mut call = tonic::Request::new(pb::ExchangeTokenRequest {
-        subject_token: Some(subject.text),
-        subject_token_type: subject_token_type.into(),
-        audiences: request.audiences.clone(),
-        scopes: request.scopes.clone(),
-        requested_ttl: request.ttl.map(|ttl| prost_types::Duration {
-            seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
-            nanos: i32::try_from(ttl.subsec_nanos()).unwrap_or(0),
-        }),
-        ..Default::default()
-    });
+    let mut call = tonic::Request::new(message(subject, request));
     call.set_timeout(within);
     let answer = timeout(within, async { TokenServiceClient::new(channel).exchange_token(call).await });
     let answer = match answer.await {
@@ -87,6 +70,26 @@ async fn by_grpc(
     let expires = answer.expire_time.map_or(0, |time| time.seconds);
     let left = Duration::from_secs(u64::try_from(expires - clock.unix()).unwrap_or(0));
     Ok(token(answer.access_token, left, expires))
+}
+
+fn message(subject: Subject, request: &TokenRequest) -> pb::ExchangeTokenRequest {
+    let (subject_token_type, federation_rule_id) = match subject.kind {
+        SubjectKind::Token => (ACCESS_TOKEN, String::new()),
+        SubjectKind::Assertion => (JWT, String::new()),
+        SubjectKind::Federated { rule_id } => (JWT, rule_id),
+    };
+    pb::ExchangeTokenRequest {
+        subject_token: Some(subject.text),
+        subject_token_type: subject_token_type.into(),
+        federation_rule_id,
+        audiences: request.audiences.clone(),
+        scopes: request.scopes.clone(),
+        requested_ttl: request.ttl.map(|ttl| prost_types::Duration {
+            seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(ttl.subsec_nanos()).unwrap_or(0),
+        }),
+        ..Default::default()
+    }
 }
 
 #[derive(Deserialize)]
@@ -224,6 +227,20 @@ mod tests {
             form.0,
             "audience=https%3A%2F%2Fbilling%2Eexample%3Fa%3D1%26b%3D%C3%BC%20%2B&scope=a%2Eb%20c%2Ed"
         );
+    }
+
+    #[test]
+    fn only_the_assertion_of_another_issuer_names_a_rule() {
+        let federated = SubjectKind::Federated { rule_id: "fed_1".into() };
+        for (kind, expected) in [
+            (SubjectKind::Token, (ACCESS_TOKEN, "")),
+            (SubjectKind::Assertion, (JWT, "")),
+            (federated, (JWT, "fed_1")),
+        ] {
+            let sent = message(Subject { text: "a.b.c".into(), kind }, &TokenRequest::default());
+            assert_eq!((&*sent.subject_token_type, &*sent.federation_rule_id), expected);
+            assert_eq!(sent.subject_token.as_deref(), Some("a.b.c"));
+        }
     }
 
     #[test]

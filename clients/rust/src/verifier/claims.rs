@@ -58,6 +58,9 @@ pub struct Claims {
     /// The number of the token's secret that it was exchanged for.
     #[serde(default)]
     pub secret: Option<i64>,
+    /// The version of the federation rule that it was made by.
+    #[serde(default)]
+    pub rule_ver: Option<i64>,
     /// The roles that were not narrowed.
     #[serde(default)]
     pub roles: Vec<String>,

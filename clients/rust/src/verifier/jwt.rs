@@ -160,10 +160,19 @@ impl Expected<'_> {
         if claims.act {
             return Err(invalid("act", "the access token is of an impersonation, and for the issuer alone"));
         }
+        let is_of = |kind: &str| claims.client_id.starts_with(kind);
+        let (of_token, of_rule) = (is_of("tok_"), is_of("fed_"));
+        if (claims.secret.is_some() && !of_token) || (claims.rule_ver.is_some() && !of_rule) {
+            return Err(invalid("claims", "the access token has a claim of another kind of credential"));
+        }
+        if claims.rule_ver.is_some_and(|version| version < 1) {
+            return Err(invalid("claims", "the access token names no version of its rule"));
+        }
         if self.with_revocations {
-            let of_token = !claims.client_id.starts_with("ses_") && !claims.client_id.starts_with("fed_");
-            if claims.org_ver.is_none() || claims.acct_ver.is_none() || (of_token && claims.secret.is_none())
-            {
+            // Without them its end could not be heard, nor could that of another kind of credential.
+            let lacks = claims.secret.is_some() != of_token || claims.rule_ver.is_some() != of_rule;
+            let is_known = of_token || of_rule || is_of("ses_");
+            if claims.org_ver.is_none() || claims.acct_ver.is_none() || lacks || !is_known {
                 return Err(missing());
             }
         }

@@ -43,7 +43,7 @@ pub(super) struct State {
     revoked_keys: HashSet<String>,
     tokens: HashMap<String, Kept>,
     sessions: HashMap<String, Kept>,
-    rules: HashMap<String, Kept>,
+    rules: HashMap<String, Version>,
     /// By the token, the numbers that ended.
     secrets: HashMap<String, HashMap<i64, Kept>>,
     orgs: HashMap<String, Org>,
@@ -188,19 +188,12 @@ impl State {
         let new = match revocation.subject {
             Some(Subject::TokenId(id)) => keep(&mut self.tokens, id, kept),
             Some(Subject::SessionId(id)) => keep(&mut self.sessions, id, kept),
-            Some(Subject::RuleId(id)) => keep(&mut self.rules, id, kept),
+            Some(Subject::RuleId(id)) => raise(&mut self.rules, id, version),
             Some(Subject::Secret(secret)) => {
                 keep(self.secrets.entry(secret.token_id).or_default(), i64::from(secret.number), kept)
             }
             Some(Subject::AccountId(id)) => {
-                let accounts = &mut self.orgs.entry(revocation.org_id).or_default().accounts;
-                match accounts.get_mut(&id) {
-                    Some(known) => {
-                        known.raise(version);
-                        false
-                    }
-                    None => accounts.insert(id, version).is_none(),
-                }
+                raise(&mut self.orgs.entry(revocation.org_id).or_default().accounts, id, version)
             }
             Some(Subject::Org(true)) => {
                 let org = self.orgs.entry(revocation.org_id).or_default();
@@ -229,9 +222,10 @@ impl State {
     fn forget(&mut self, now: Now) {
         let clocks = self.clocks(now);
         let stays = |kept: &Kept| kept.counts(clocks);
-        for ids in [&mut self.tokens, &mut self.sessions, &mut self.rules] {
+        for ids in [&mut self.tokens, &mut self.sessions] {
             ids.retain(|_, kept| stays(kept));
         }
+        self.rules.retain(|_, version| stays(&version.kept));
         self.secrets.retain(|_, numbers| {
             numbers.retain(|_, kept| stays(kept));
             !numbers.is_empty()
@@ -250,8 +244,9 @@ impl State {
     }
 
     fn kept(&self) -> impl Iterator<Item = &Kept> {
-        let ids = self.tokens.values().chain(self.sessions.values()).chain(self.rules.values());
-        let versions = self.orgs.values().flat_map(|org| org.itself.iter().chain(org.accounts.values()));
+        let ids = self.tokens.values().chain(self.sessions.values());
+        let orgs = self.orgs.values().flat_map(|org| org.itself.iter().chain(org.accounts.values()));
+        let versions = self.rules.values().chain(orgs);
         ids.chain(self.secrets.values().flat_map(HashMap::values))
             .chain(versions.map(|version| &version.kept))
     }
@@ -286,11 +281,25 @@ impl State {
         for (ids, check, message) in [
             (&self.tokens, "token", "the token has ended"),
             (&self.sessions, "session", "the session has ended"),
-            (&self.rules, "rule", "the federation rule was changed or revoked"),
         ] {
             if let Some(kept) = ids.get(id).filter(|kept| kept.counts(clocks)) {
                 return refused(kept, "TOKEN_REVOKED", check, message);
             }
+        }
+        let rule = self.rules.get(id);
+        if let Some(version) = rule.filter(|version| version.refuses(claims.rule_ver, clocks)) {
+            return match version.least {
+                None => refused(
+                    &version.kept,
+                    "TOKEN_REVOKED",
+                    "rule",
+                    "the federation rule is revoked or deleted",
+                ),
+                Some(_) => {
+                    let message = "the federation rule or its issuer was changed since it was issued";
+                    refused(&version.kept, ACCESS_TOKEN_STALE, "rule_version", message)
+                }
+            };
         }
         let secret = claims.secret.and_then(|number| self.secrets.get(id)?.get(&number));
         if let Some(kept) = secret.filter(|kept| kept.counts(clocks)) {
@@ -343,6 +352,17 @@ fn keep<K: std::hash::Hash + Eq>(all: &mut HashMap<K, Kept>, id: K, kept: Kept) 
             false
         }
         None => all.insert(id, kept).is_none(),
+    }
+}
+
+/// Keeps the higher version. Whether it is new.
+fn raise(all: &mut HashMap<String, Version>, id: String, version: Version) -> bool {
+    match all.get_mut(&id) {
+        Some(known) => {
+            known.raise(version);
+            false
+        }
+        None => all.insert(id, version).is_none(),
     }
 }
 

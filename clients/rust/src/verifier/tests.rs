@@ -86,6 +86,15 @@ impl Bench {
         self.sign(r#"{"typ":"at+jwt","alg":"EdDSA","kid":"a"}"#, &claims.to_string())
     }
 
+    /// Of a federation rule.
+    fn of_rule(&self, version: Value) -> String {
+        self.jwt(|claims| {
+            claims["client_id"] = json!("fed_1");
+            claims["rule_ver"] = version;
+            claims.as_object_mut().unwrap().remove("secret");
+        })
+    }
+
     pub(crate) fn good(&self) -> String {
         self.jwt(|_| {})
     }
@@ -161,6 +170,10 @@ fn what_is_not_as_it_must_be_is_refused_by_its_check() {
         ("org_ver", json!("3"), "claims"),
         ("secret", json!(null), "claims"),
         ("secret", json!(2.5), "claims"),
+        ("rule_ver", json!(1), "claims"),
+        ("client_id", json!("key_1"), "claims"),
+        ("client_id", json!("ses_1"), "claims"),
+        ("client_id", json!("fed_1"), "claims"),
     ] {
         let jwt = bench.jwt(|claims| claims[claim] = value.clone());
         assert_eq!(bench.refused(&jwt), invalid(check), "{claim} {value}");
@@ -177,6 +190,13 @@ fn what_is_not_as_it_must_be_is_refused_by_its_check() {
         claims.as_object_mut().unwrap().remove("secret");
     });
     assert!(bench.verify(&session).is_ok());
+    // A rule has its version, and no secret.
+    assert_eq!(bench.verify(&bench.of_rule(json!(1))).unwrap().rule_ver, Some(1));
+    for version in [json!(0), json!(-1), json!("1"), json!(1.5), json!(true), json!(null), json!(u64::MAX)] {
+        assert_eq!(bench.refused(&bench.of_rule(version.clone())), invalid("claims"), "{version}");
+    }
+    let both = bench.jwt(|claims| (claims["client_id"], claims["rule_ver"]) = (json!("fed_1"), json!(1)));
+    assert_eq!(bench.refused(&both), invalid("claims"));
     let good = bench.good();
     let (signed, signature) = good.rsplit_once('.').unwrap();
     for (jwt, check) in [
@@ -260,6 +280,26 @@ fn versions_only_rise_and_a_revoked_key_never_comes_back() {
         .apply(Item::KeySet(pb::KeySet { keys: vec![bench.jwk("a"), bench.jwk("b")], max_age: None }));
     assert_eq!(bench.verifier.status().key_ids, ["b"]);
     assert_eq!(bench.refused(&bench.good()).1, "kid");
+}
+
+#[test]
+fn a_rule_ends_up_to_a_version_or_for_good() {
+    let bench = Bench::new();
+    let rule = |id: &str| Some(Subject::RuleId(id.into()));
+    let stale = ("ACCESS_TOKEN_STALE".to_owned(), "rule_version");
+    bench.revoke(rule("fed_2"), 0, Some(300));
+    bench.revoke(rule("fed_1"), 4, Some(300));
+    bench.revoke(rule("fed_1"), 3, Some(300));
+    assert_eq!(bench.refused(&bench.of_rule(json!(3))), stale);
+    assert!(bench.verify(&bench.of_rule(json!(4))).is_ok());
+    assert_eq!(bench.verifier.status().revocations, 2);
+    bench.revoke(rule("fed_1"), 0, Some(300));
+    bench.revoke(rule("fed_1"), 5, Some(300));
+    for version in [1, 4, 5, i64::MAX] {
+        assert_eq!(bench.refused(&bench.of_rule(json!(version))), ("TOKEN_REVOKED".to_owned(), "rule"));
+    }
+    // The versions of a rule are in whichever org.
+    assert!(bench.verify(&bench.good()).is_ok());
 }
 
 #[test]

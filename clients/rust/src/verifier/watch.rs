@@ -47,7 +47,7 @@ pub(super) fn spawn(
     let watcher = Arc::new(Watcher {
         inner: Arc::clone(inner),
         channel: endpoint.channel(),
-        bearer: Bearer::new(endpoint, credential, &inner.issuer, &["tokens.introspect"]),
+        bearer: Bearer::new(endpoint, credential, &inner.issuer),
         org_ids,
         name: name.unwrap_or_else(process_name),
     });

@@ -23,6 +23,7 @@ export interface Claims extends JsonObject {
   readonly org_ver?: number;
   readonly acct_ver?: number;
   readonly secret?: number;
+  readonly rule_ver?: number;
   readonly roles?: readonly string[];
   readonly cnf?: { readonly "x5t#S256": string };
 }

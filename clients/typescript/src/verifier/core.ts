@@ -220,6 +220,11 @@ function checkHeader(header: JsonObject): string {
 
 const REQUIRED_TEXT = ["iss", "sub", "jti", "client_id", "org"];
 const REQUIRED_NUMBER = ["exp", "iat", "nbf"];
+/** Numbers that stand beside one kind of credential alone. */
+const OF_ONE_KIND: readonly [string, string][] = [
+  ["secret", "tok_"],
+  ["rule_ver", "fed_"],
+];
 
 function checkTypes(claims: JsonObject, withRevocations: boolean): void {
   const wrong = (name: string) => invalid("claims", `its claim ${name} is missing, or of another type`);
@@ -227,15 +232,25 @@ function checkTypes(claims: JsonObject, withRevocations: boolean): void {
     if (typeof claims[name] !== "string" || claims[name] === "") throw wrong(name);
   }
   for (const name of REQUIRED_NUMBER) if (!Number.isSafeInteger(claims[name])) throw wrong(name);
-  const { aud, scope, authorization_details: details, secret } = claims;
+  const { aud, scope, authorization_details: details } = claims;
   if (typeof aud !== "string" && !isListOf(aud, (one) => typeof one === "string")) throw wrong("aud");
   if (scope !== undefined && typeof scope !== "string") throw wrong("scope");
   if (details !== undefined && !isListOf(details, isObject)) throw wrong("authorization_details");
+  // Without the one of its kind of credential, its end could not be heard.
+  const id = claims["client_id"] as string;
+  for (const [name, prefix] of OF_ONE_KIND) {
+    const value = claims[name];
+    if (value === undefined ? withRevocations && id.startsWith(prefix) : !isOf(id, prefix, value)) throw wrong(name);
+  }
+  if (typeof claims["rule_ver"] === "number" && claims["rule_ver"] < 1) throw wrong("rule_ver");
   if (!withRevocations) return;
   for (const name of ["org_ver", "acct_ver"]) if (!Number.isSafeInteger(claims[name])) throw wrong(name);
-  if (secret === undefined ? !/^(?:ses|fed)_/.test(claims["client_id"] as string) : !Number.isSafeInteger(secret)) {
-    throw wrong("secret");
-  }
+  if (!/^(?:tok|ses|fed)_/.test(id)) throw wrong("client_id");
+}
+
+/** Whether this integer may stand beside an id of that kind. */
+function isOf(id: string, prefix: string, value: unknown): boolean {
+  return id.startsWith(prefix) && Number.isSafeInteger(value);
 }
 
 function isListOf(value: unknown, is: (one: unknown) => boolean): boolean {

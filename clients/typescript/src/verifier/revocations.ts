@@ -17,7 +17,7 @@ export interface Revocation {
   orgId: string;
   /** Undefined where it is of a kind that this library does not know. */
   subject: Subject | undefined;
-  /** 0: every JWT of the subject. */
+  /** Of an account, an org or a rule; 0: every JWT of the subject. */
   minVersion: number;
   /** Why the server refuses such a JWT; undefined where it does not say. */
   reason: string | undefined;
@@ -68,7 +68,7 @@ export class Revocations {
     const reason = told !== undefined && told !== "UNSPECIFIED" && told in ErrorReason ? told : undefined;
     if (this.size >= MOST && !this.#ends.has(key) && !this.#versions.has(key)) {
       this.#incomplete = true;
-    } else if (minVersion > 0 && ("account_id" in subject || "org" in subject)) {
+    } else if (minVersion > 0 && ("account_id" in subject || "org" in subject || "rule_id" in subject)) {
       const heard = this.#versions.get(key) ?? { least: 0, expires: 0, reason: undefined };
       const rises = minVersion >= heard.least;
       this.#versions.set(key, {
@@ -102,6 +102,9 @@ export class Revocations {
     ends({ token_id: id }, "TOKEN_REVOKED", "token", "its token was revoked");
     ends({ session_id: id }, "TOKEN_REVOKED", "session", "its session ended");
     ends({ rule_id: id }, "TOKEN_REVOKED", "rule", "its federation rule ended");
+    if (claims.rule_ver !== undefined) {
+      rises({ rule_id: id }, claims.rule_ver, "rule_version", "its federation rule or its issuer was changed since");
+    }
     if (claims.secret !== undefined) {
       const secret = { token_id: id, number: claims.secret };
       ends({ secret }, "ACCESS_TOKEN_STALE", "secret", "the secret that it was exchanged for has ended");

@@ -2,6 +2,8 @@ import datetime
 
 from countersign.v1 import accounts_pb2 as _accounts_pb2
 from countersign.v1 import events_pb2 as _events_pb2
+from countersign.v1 import federation_rules_pb2 as _federation_rules_pb2
+from countersign.v1 import issuers_pb2 as _issuers_pb2
 from countersign.v1 import options_pb2 as _options_pb2
 from countersign.v1 import orgs_pb2 as _orgs_pb2
 from countersign.v1 import streams_pb2 as _streams_pb2
@@ -95,14 +97,18 @@ class UpdateTokenPolicyRequest(_message.Message):
     def __init__(self, org_id: _Optional[str] = ..., policy: _Optional[_Union[_orgs_pb2.TokenPolicy, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
 
 class UpdateTokenPolicyResponse(_message.Message):
-    __slots__ = ("policy", "affected_tokens", "affected_count")
+    __slots__ = ("policy", "affected_tokens", "affected_count", "affected_rules", "affected_rule_count")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     AFFECTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     AFFECTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AFFECTED_RULES_FIELD_NUMBER: _ClassVar[int]
+    AFFECTED_RULE_COUNT_FIELD_NUMBER: _ClassVar[int]
     policy: _orgs_pb2.TokenPolicy
     affected_tokens: _containers.RepeatedCompositeFieldContainer[_tokens_pb2.Token]
     affected_count: int
-    def __init__(self, policy: _Optional[_Union[_orgs_pb2.TokenPolicy, _Mapping]] = ..., affected_tokens: _Optional[_Iterable[_Union[_tokens_pb2.Token, _Mapping]]] = ..., affected_count: _Optional[int] = ...) -> None: ...
+    affected_rules: _containers.RepeatedCompositeFieldContainer[_federation_rules_pb2.FederationRule]
+    affected_rule_count: int
+    def __init__(self, policy: _Optional[_Union[_orgs_pb2.TokenPolicy, _Mapping]] = ..., affected_tokens: _Optional[_Iterable[_Union[_tokens_pb2.Token, _Mapping]]] = ..., affected_count: _Optional[int] = ..., affected_rules: _Optional[_Iterable[_Union[_federation_rules_pb2.FederationRule, _Mapping]]] = ..., affected_rule_count: _Optional[int] = ...) -> None: ...
 
 class SuspendOrgRequest(_message.Message):
     __slots__ = ("org_id", "reason")
@@ -503,3 +509,213 @@ class WatchEventsResponse(_message.Message):
     event: _events_pb2.Event
     checkpoint: _streams_pb2.Checkpoint
     def __init__(self, event: _Optional[_Union[_events_pb2.Event, _Mapping]] = ..., checkpoint: _Optional[_Union[_streams_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+
+class CreateIssuerRequest(_message.Message):
+    __slots__ = ("org_id", "request_id", "issuer", "validate_only")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    request_id: str
+    issuer: _issuers_pb2.Issuer
+    validate_only: bool
+    def __init__(self, org_id: _Optional[str] = ..., request_id: _Optional[str] = ..., issuer: _Optional[_Union[_issuers_pb2.Issuer, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
+
+class CreateIssuerResponse(_message.Message):
+    __slots__ = ("issuer", "warnings")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    issuer: _issuers_pb2.Issuer
+    warnings: _containers.RepeatedCompositeFieldContainer[_issuers_pb2.FederationWarning]
+    def __init__(self, issuer: _Optional[_Union[_issuers_pb2.Issuer, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_issuers_pb2.FederationWarning, _Mapping]]] = ...) -> None: ...
+
+class GetIssuerRequest(_message.Message):
+    __slots__ = ("org_id", "issuer_id")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_ID_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    issuer_id: str
+    def __init__(self, org_id: _Optional[str] = ..., issuer_id: _Optional[str] = ...) -> None: ...
+
+class GetIssuerResponse(_message.Message):
+    __slots__ = ("issuer",)
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    issuer: _issuers_pb2.Issuer
+    def __init__(self, issuer: _Optional[_Union[_issuers_pb2.Issuer, _Mapping]] = ...) -> None: ...
+
+class ListIssuersRequest(_message.Message):
+    __slots__ = ("org_id", "page_size", "page_token")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, org_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListIssuersResponse(_message.Message):
+    __slots__ = ("issuers", "next_page_token", "total_size")
+    ISSUERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    issuers: _containers.RepeatedCompositeFieldContainer[_issuers_pb2.Issuer]
+    next_page_token: str
+    total_size: int
+    def __init__(self, issuers: _Optional[_Iterable[_Union[_issuers_pb2.Issuer, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
+
+class UpdateIssuerRequest(_message.Message):
+    __slots__ = ("org_id", "issuer", "update_mask", "validate_only")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    issuer: _issuers_pb2.Issuer
+    update_mask: _field_mask_pb2.FieldMask
+    validate_only: bool
+    def __init__(self, org_id: _Optional[str] = ..., issuer: _Optional[_Union[_issuers_pb2.Issuer, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
+
+class UpdateIssuerResponse(_message.Message):
+    __slots__ = ("issuer", "warnings")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    issuer: _issuers_pb2.Issuer
+    warnings: _containers.RepeatedCompositeFieldContainer[_issuers_pb2.FederationWarning]
+    def __init__(self, issuer: _Optional[_Union[_issuers_pb2.Issuer, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_issuers_pb2.FederationWarning, _Mapping]]] = ...) -> None: ...
+
+class DeleteIssuerRequest(_message.Message):
+    __slots__ = ("org_id", "issuer_id", "etag")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    issuer_id: str
+    etag: str
+    def __init__(self, org_id: _Optional[str] = ..., issuer_id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class DeleteIssuerResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateFederationRuleRequest(_message.Message):
+    __slots__ = ("org_id", "request_id", "rule", "validate_only")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    request_id: str
+    rule: _federation_rules_pb2.FederationRule
+    validate_only: bool
+    def __init__(self, org_id: _Optional[str] = ..., request_id: _Optional[str] = ..., rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
+
+class CreateFederationRuleResponse(_message.Message):
+    __slots__ = ("rule", "warnings", "first_seen_permissions")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    rule: _federation_rules_pb2.FederationRule
+    warnings: _containers.RepeatedCompositeFieldContainer[_issuers_pb2.FederationWarning]
+    first_seen_permissions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_issuers_pb2.FederationWarning, _Mapping]]] = ..., first_seen_permissions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetFederationRuleRequest(_message.Message):
+    __slots__ = ("org_id", "rule_id")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_ID_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    rule_id: str
+    def __init__(self, org_id: _Optional[str] = ..., rule_id: _Optional[str] = ...) -> None: ...
+
+class GetFederationRuleResponse(_message.Message):
+    __slots__ = ("rule",)
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    rule: _federation_rules_pb2.FederationRule
+    def __init__(self, rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ...) -> None: ...
+
+class ListFederationRulesRequest(_message.Message):
+    __slots__ = ("org_id", "page_size", "page_token", "account_id", "issuer_id")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_ID_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_ID_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    page_size: int
+    page_token: str
+    account_id: str
+    issuer_id: str
+    def __init__(self, org_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., account_id: _Optional[str] = ..., issuer_id: _Optional[str] = ...) -> None: ...
+
+class ListFederationRulesResponse(_message.Message):
+    __slots__ = ("rules", "next_page_token", "total_size")
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[_federation_rules_pb2.FederationRule]
+    next_page_token: str
+    total_size: int
+    def __init__(self, rules: _Optional[_Iterable[_Union[_federation_rules_pb2.FederationRule, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
+
+class UpdateFederationRuleRequest(_message.Message):
+    __slots__ = ("org_id", "rule", "update_mask", "validate_only")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    rule: _federation_rules_pb2.FederationRule
+    update_mask: _field_mask_pb2.FieldMask
+    validate_only: bool
+    def __init__(self, org_id: _Optional[str] = ..., rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., validate_only: bool = ...) -> None: ...
+
+class UpdateFederationRuleResponse(_message.Message):
+    __slots__ = ("rule", "warnings", "would_stop", "would_start")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    WOULD_STOP_FIELD_NUMBER: _ClassVar[int]
+    WOULD_START_FIELD_NUMBER: _ClassVar[int]
+    rule: _federation_rules_pb2.FederationRule
+    warnings: _containers.RepeatedCompositeFieldContainer[_issuers_pb2.FederationWarning]
+    would_stop: _containers.RepeatedCompositeFieldContainer[_federation_rules_pb2.Presentation]
+    would_start: _containers.RepeatedCompositeFieldContainer[_federation_rules_pb2.Presentation]
+    def __init__(self, rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[_issuers_pb2.FederationWarning, _Mapping]]] = ..., would_stop: _Optional[_Iterable[_Union[_federation_rules_pb2.Presentation, _Mapping]]] = ..., would_start: _Optional[_Iterable[_Union[_federation_rules_pb2.Presentation, _Mapping]]] = ...) -> None: ...
+
+class DeleteFederationRuleRequest(_message.Message):
+    __slots__ = ("org_id", "rule_id", "etag")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    RULE_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    rule_id: str
+    etag: str
+    def __init__(self, org_id: _Optional[str] = ..., rule_id: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class DeleteFederationRuleResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPresentationsRequest(_message.Message):
+    __slots__ = ("org_id", "page_size", "page_token", "rule_id", "outcome")
+    ORG_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RULE_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    org_id: str
+    page_size: int
+    page_token: str
+    rule_id: str
+    outcome: _federation_rules_pb2.PresentationOutcome
+    def __init__(self, org_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., rule_id: _Optional[str] = ..., outcome: _Optional[_Union[_federation_rules_pb2.PresentationOutcome, str]] = ...) -> None: ...
+
+class ListPresentationsResponse(_message.Message):
+    __slots__ = ("presentations", "next_page_token", "total_size")
+    PRESENTATIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    presentations: _containers.RepeatedCompositeFieldContainer[_federation_rules_pb2.Presentation]
+    next_page_token: str
+    total_size: int
+    def __init__(self, presentations: _Optional[_Iterable[_Union[_federation_rules_pb2.Presentation, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...

@@ -60,7 +60,7 @@ class Org(_message.Message):
     def __init__(self, id: _Optional[str] = ..., slug: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[OrgState, str]] = ..., token_policy: _Optional[_Union[TokenPolicy, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class TokenPolicy(_message.Message):
-    __slots__ = ("max_secret_lifetime", "max_publishable_lifetime", "default_lifetime", "allow_endless", "allow_user_tokens", "access_token_lifetime", "allowed_audiences", "idle_limit", "etag", "allow_self_renewal", "max_renewed_lifetime")
+    __slots__ = ("max_secret_lifetime", "max_publishable_lifetime", "default_lifetime", "allow_endless", "allow_user_tokens", "access_token_lifetime", "allowed_audiences", "idle_limit", "etag", "allow_self_renewal", "max_renewed_lifetime", "allow_federation", "allowed_issuers")
     MAX_SECRET_LIFETIME_FIELD_NUMBER: _ClassVar[int]
     MAX_PUBLISHABLE_LIFETIME_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_LIFETIME_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,8 @@ class TokenPolicy(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     ALLOW_SELF_RENEWAL_FIELD_NUMBER: _ClassVar[int]
     MAX_RENEWED_LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FEDERATION_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_ISSUERS_FIELD_NUMBER: _ClassVar[int]
     max_secret_lifetime: _duration_pb2.Duration
     max_publishable_lifetime: _duration_pb2.Duration
     default_lifetime: _duration_pb2.Duration
@@ -83,7 +85,9 @@ class TokenPolicy(_message.Message):
     etag: str
     allow_self_renewal: bool
     max_renewed_lifetime: _duration_pb2.Duration
-    def __init__(self, max_secret_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_publishable_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., default_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allow_endless: bool = ..., allow_user_tokens: bool = ..., access_token_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allowed_audiences: _Optional[_Iterable[str]] = ..., idle_limit: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ..., allow_self_renewal: bool = ..., max_renewed_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    allow_federation: bool
+    allowed_issuers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, max_secret_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_publishable_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., default_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allow_endless: bool = ..., allow_user_tokens: bool = ..., access_token_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allowed_audiences: _Optional[_Iterable[str]] = ..., idle_limit: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ..., allow_self_renewal: bool = ..., max_renewed_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allow_federation: bool = ..., allowed_issuers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Role(_message.Message):
     __slots__ = ("id", "name", "display_name", "description", "permissions", "account_kinds", "system", "create_time", "update_time", "etag")

@@ -1,6 +1,7 @@
 import datetime
 
 from countersign.v1 import accounts_pb2 as _accounts_pb2
+from countersign.v1 import federation_rules_pb2 as _federation_rules_pb2
 from countersign.v1 import options_pb2 as _options_pb2
 from countersign.v1 import signing_keys_pb2 as _signing_keys_pb2
 from countersign.v1 import streams_pb2 as _streams_pb2
@@ -267,10 +268,12 @@ class RevokeTokenRequest(_message.Message):
     def __init__(self, org_id: _Optional[str] = ..., token_id: _Optional[str] = ..., token_text: _Optional[str] = ..., reason: _Optional[_Union[_tokens_pb2.RevokeReason, str]] = ...) -> None: ...
 
 class RevokeTokenResponse(_message.Message):
-    __slots__ = ("token",)
+    __slots__ = ("token", "rule")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
     token: _tokens_pb2.Token
-    def __init__(self, token: _Optional[_Union[_tokens_pb2.Token, _Mapping]] = ...) -> None: ...
+    rule: _federation_rules_pb2.FederationRule
+    def __init__(self, token: _Optional[_Union[_tokens_pb2.Token, _Mapping]] = ..., rule: _Optional[_Union[_federation_rules_pb2.FederationRule, _Mapping]] = ...) -> None: ...
 
 class RevokeAccountTokensRequest(_message.Message):
     __slots__ = ("org_id", "account_id", "reason")
@@ -343,7 +346,7 @@ class ReassignAccountTokensResponse(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[_Union[_tokens_pb2.Token, _Mapping]]] = ..., lost_scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExchangeTokenRequest(_message.Message):
-    __slots__ = ("subject_token", "audiences", "scopes", "requested_ttl", "org_id", "purpose", "origin", "client_address", "certificate_bound", "subject_token_type")
+    __slots__ = ("subject_token", "audiences", "scopes", "requested_ttl", "org_id", "purpose", "origin", "client_address", "certificate_bound", "subject_token_type", "federation_rule_id")
     SUBJECT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AUDIENCES_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +357,7 @@ class ExchangeTokenRequest(_message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_BOUND_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_TOKEN_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_RULE_ID_FIELD_NUMBER: _ClassVar[int]
     subject_token: str
     audiences: _containers.RepeatedScalarFieldContainer[str]
     scopes: _containers.RepeatedScalarFieldContainer[str]
@@ -364,7 +368,8 @@ class ExchangeTokenRequest(_message.Message):
     client_address: str
     certificate_bound: bool
     subject_token_type: str
-    def __init__(self, subject_token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., requested_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., org_id: _Optional[str] = ..., purpose: _Optional[str] = ..., origin: _Optional[str] = ..., client_address: _Optional[str] = ..., certificate_bound: bool = ..., subject_token_type: _Optional[str] = ...) -> None: ...
+    federation_rule_id: str
+    def __init__(self, subject_token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., scopes: _Optional[_Iterable[str]] = ..., requested_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., org_id: _Optional[str] = ..., purpose: _Optional[str] = ..., origin: _Optional[str] = ..., client_address: _Optional[str] = ..., certificate_bound: bool = ..., subject_token_type: _Optional[str] = ..., federation_rule_id: _Optional[str] = ...) -> None: ...
 
 class ExchangeTokenResponse(_message.Message):
     __slots__ = ("access_token", "issued_token_type", "token_type", "expire_time", "scopes")
@@ -381,7 +386,7 @@ class ExchangeTokenResponse(_message.Message):
     def __init__(self, access_token: _Optional[str] = ..., issued_token_type: _Optional[str] = ..., token_type: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainTokenRequest(_message.Message):
-    __slots__ = ("org_id", "token_text", "token_id", "assertion", "audience", "purpose", "origin", "client_address", "scopes", "resource", "client_certificate_thumbprint")
+    __slots__ = ("org_id", "token_text", "token_id", "assertion", "audience", "purpose", "origin", "client_address", "scopes", "resource", "client_certificate_thumbprint", "federation_rule_id")
     ORG_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -393,6 +398,7 @@ class ExplainTokenRequest(_message.Message):
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_CERTIFICATE_THUMBPRINT_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_RULE_ID_FIELD_NUMBER: _ClassVar[int]
     org_id: str
     token_text: str
     token_id: str
@@ -404,7 +410,8 @@ class ExplainTokenRequest(_message.Message):
     scopes: _containers.RepeatedScalarFieldContainer[str]
     resource: str
     client_certificate_thumbprint: str
-    def __init__(self, org_id: _Optional[str] = ..., token_text: _Optional[str] = ..., token_id: _Optional[str] = ..., assertion: _Optional[str] = ..., audience: _Optional[str] = ..., purpose: _Optional[str] = ..., origin: _Optional[str] = ..., client_address: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., resource: _Optional[str] = ..., client_certificate_thumbprint: _Optional[str] = ...) -> None: ...
+    federation_rule_id: str
+    def __init__(self, org_id: _Optional[str] = ..., token_text: _Optional[str] = ..., token_id: _Optional[str] = ..., assertion: _Optional[str] = ..., audience: _Optional[str] = ..., purpose: _Optional[str] = ..., origin: _Optional[str] = ..., client_address: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., resource: _Optional[str] = ..., client_certificate_thumbprint: _Optional[str] = ..., federation_rule_id: _Optional[str] = ...) -> None: ...
 
 class ExplainTokenResponse(_message.Message):
     __slots__ = ("checks",)

@@ -8,6 +8,10 @@ import type { Account, Grant } from "./accounts_pb.js";
 import { file_countersign_v1_accounts } from "./accounts_pb.js";
 import type { Event } from "./events_pb.js";
 import { file_countersign_v1_events } from "./events_pb.js";
+import type { FederationRule, Presentation, PresentationOutcome } from "./federation_rules_pb.js";
+import { file_countersign_v1_federation_rules } from "./federation_rules_pb.js";
+import type { FederationWarning, Issuer } from "./issuers_pb.js";
+import { file_countersign_v1_issuers } from "./issuers_pb.js";
 import { file_countersign_v1_options } from "./options_pb.js";
 import type { Invitation, InvitationState, Member, Org, PermissionDescription, Resource, Role, TokenPolicy } from "./orgs_pb.js";
 import { file_countersign_v1_orgs } from "./orgs_pb.js";
@@ -23,7 +27,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file countersign/v1/org_service.proto.
  */
 export const file_countersign_v1_org_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBjb3VudGVyc2lnbi92MS9vcmdfc2VydmljZS5wcm90bxIOY291bnRlcnNpZ24udjEikAEKEENyZWF0ZU9yZ1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgRzbHVnGAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRIVCgtvd25lcl9lbWFpbBgEIAEoCUgAEiQKGm93bmVyX3NlcnZpY2VfYWNjb3VudF9uYW1lGAUgASgJSABCBwoFb3duZXIiXQoRQ3JlYXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnEiYKBW93bmVyGAIgASgLMhcuY291bnRlcnNpZ24udjEuQWNjb3VudCIfCg1HZXRPcmdSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCSIyCg5HZXRPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmciOAoPTGlzdE9yZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJInYKEExpc3RPcmdzUmVzcG9uc2USIQoEb3JncxgBIAMoCzITLmNvdW50ZXJzaWduLnYxLk9yZxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplImUKEFVwZGF0ZU9yZ1JlcXVlc3QSIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI1ChFVcGRhdGVPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmcinwEKGFVwZGF0ZVRva2VuUG9saWN5UmVxdWVzdBIOCgZvcmdfaWQYASABKAkSKwoGcG9saWN5GAIgASgLMhsuY291bnRlcnNpZ24udjEuVG9rZW5Qb2xpY3kSLwoLdXBkYXRlX21hc2sYAyABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEhUKDXZhbGlkYXRlX29ubHkYBCABKAgiqAEKGVVwZGF0ZVRva2VuUG9saWN5UmVzcG9uc2USKwoGcG9saWN5GAEgASgLMhsuY291bnRlcnNpZ24udjEuVG9rZW5Qb2xpY3kSLgoPYWZmZWN0ZWRfdG9rZW5zGAIgAygLMhUuY291bnRlcnNpZ24udjEuVG9rZW4SGwoOYWZmZWN0ZWRfY291bnQYAyABKAVIAIgBAUIRCg9fYWZmZWN0ZWRfY291bnQiMwoRU3VzcGVuZE9yZ1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI2ChJTdXNwZW5kT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIjIKEFJlc3VtZU9yZ1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI1ChFSZXN1bWVPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmciQAoQRGVsZXRlT3JnUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGV0YWcYAyABKAkiNQoRRGVsZXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIjQKElVuZGVsZXRlT3JnUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKE1VuZGVsZXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIlsKEUNyZWF0ZVJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEiIKBHJvbGUYAyABKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlIlgKEkNyZWF0ZVJvbGVSZXNwb25zZRIiCgRyb2xlGAEgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZRIeChZmaXJzdF9zZWVuX3Blcm1pc3Npb25zGAIgAygJIjEKDkdldFJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIPCgdyb2xlX2lkGAIgASgJIjUKD0dldFJvbGVSZXNwb25zZRIiCgRyb2xlGAEgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZSJJChBMaXN0Um9sZXNSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSK5AQoRTGlzdFJvbGVzUmVzcG9uc2USIwoFcm9sZXMYASADKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIXCgp0b3RhbF9zaXplGAMgASgFSACIAQESPgoPb3duX3Blcm1pc3Npb25zGAQgAygLMiUuY291bnRlcnNpZ24udjEuUGVybWlzc2lvbkRlc2NyaXB0aW9uQg0KC190b3RhbF9zaXplIngKEVVwZGF0ZVJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIiCgRyb2xlGAIgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZRIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siWAoSVXBkYXRlUm9sZVJlc3BvbnNlEiIKBHJvbGUYASABKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlEh4KFmZpcnN0X3NlZW5fcGVybWlzc2lvbnMYAiADKAkiQgoRRGVsZXRlUm9sZVJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg8KB3JvbGVfaWQYAiABKAkSDAoEZXRhZxgDIAEoCSIUChJEZWxldGVSb2xlUmVzcG9uc2UiXwoVQ3JlYXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEgwKBHBhdGgYAyABKAkSFAoMZGlzcGxheV9uYW1lGAQgASgJIkQKFkNyZWF0ZVJlc291cmNlUmVzcG9uc2USKgoIcmVzb3VyY2UYASABKAsyGC5jb3VudGVyc2lnbi52MS5SZXNvdXJjZSJdChRMaXN0UmVzb3VyY2VzUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGcGFyZW50GAQgASgJIoUBChVMaXN0UmVzb3VyY2VzUmVzcG9uc2USKwoJcmVzb3VyY2VzGAEgAygLMhguY291bnRlcnNpZ24udjEuUmVzb3VyY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhcKCnRvdGFsX3NpemUYAyABKAVIAIgBAUINCgtfdG90YWxfc2l6ZSKEAQoVVXBkYXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIqCghyZXNvdXJjZRgCIAEoCzIYLmNvdW50ZXJzaWduLnYxLlJlc291cmNlEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJEChZVcGRhdGVSZXNvdXJjZVJlc3BvbnNlEioKCHJlc291cmNlGAEgASgLMhguY291bnRlcnNpZ24udjEuUmVzb3VyY2UiQwoVRGVsZXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBGV0YWcYAyABKAkiGAoWRGVsZXRlUmVzb3VyY2VSZXNwb25zZSJLChJMaXN0TWVtYmVyc1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIn8KE0xpc3RNZW1iZXJzUmVzcG9uc2USJwoHbWVtYmVycxgBIAMoCzIWLmNvdW50ZXJzaWduLnYxLk1lbWJlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIjkKE1JlbW92ZU1lbWJlclJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkiFgoUUmVtb3ZlTWVtYmVyUmVzcG9uc2UieQoXQ3JlYXRlSW52aXRhdGlvblJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSDQoFZW1haWwYAyABKAkSKwoGZ3JhbnRzGAQgAygLMhUuY291bnRlcnNpZ24udjEuR3JhbnRCBIiyGWQiagoYQ3JlYXRlSW52aXRhdGlvblJlc3BvbnNlEi4KCmludml0YXRpb24YASABKAsyGi5jb3VudGVyc2lnbi52MS5JbnZpdGF0aW9uEh4KFmZpcnN0X3NlZW5fcGVybWlzc2lvbnMYAiADKAkifwoWTGlzdEludml0YXRpb25zUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSLgoFc3RhdGUYBCABKA4yHy5jb3VudGVyc2lnbi52MS5JbnZpdGF0aW9uU3RhdGUiiwEKF0xpc3RJbnZpdGF0aW9uc1Jlc3BvbnNlEi8KC2ludml0YXRpb25zGAEgAygLMhouY291bnRlcnNpZ24udjEuSW52aXRhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIkAKF1Jlc2VuZEludml0YXRpb25SZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIVCg1pbnZpdGF0aW9uX2lkGAIgASgJIkoKGFJlc2VuZEludml0YXRpb25SZXNwb25zZRIuCgppbnZpdGF0aW9uGAEgASgLMhouY291bnRlcnNpZ24udjEuSW52aXRhdGlvbiJAChdSZXZva2VJbnZpdGF0aW9uUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSFQoNaW52aXRhdGlvbl9pZBgCIAEoCSJKChhSZXZva2VJbnZpdGF0aW9uUmVzcG9uc2USLgoKaW52aXRhdGlvbhgBIAEoCzIaLmNvdW50ZXJzaWduLnYxLkludml0YXRpb24iKQoUR2V0SW52aXRhdGlvblJlcXVlc3QSEQoEY29kZRgBIAEoCUIDgAEBIlcKFUdldEludml0YXRpb25SZXNwb25zZRIYChBvcmdfZGlzcGxheV9uYW1lGAEgASgJEg0KBWVtYWlsGAIgASgJEhUKDW5lZWRzX3NpZ25fdXAYAyABKAgibAoXQWNjZXB0SW52aXRhdGlvblJlcXVlc3QSEQoEY29kZRgBIAEoCUIDgAEBEhIKCmdpdmVuX25hbWUYAiABKAkSEwoLZmFtaWx5X25hbWUYAyABKAkSFQoIcGFzc3dvcmQYBCABKAlCA4ABASJzChhBY2NlcHRJbnZpdGF0aW9uUmVzcG9uc2USKAoHYWNjb3VudBgBIAEoCzIXLmNvdW50ZXJzaWduLnYxLkFjY291bnQSLQoOZHJvcHBlZF9ncmFudHMYAiADKAsyFS5jb3VudGVyc2lnbi52MS5HcmFudCLdAQoRTGlzdEV2ZW50c1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhAKCGFjdG9yX2lkGAQgASgJEhMKC3Jlc291cmNlX2lkGAUgASgJEgwKBHR5cGUYBiABKAkSLgoKc3RhcnRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInwKEkxpc3RFdmVudHNSZXNwb25zZRIlCgZldmVudHMYASADKAsyFS5jb3VudGVyc2lnbi52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIkkKEldhdGNoRXZlbnRzUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGY3Vyc29yGAIgASgJEhMKBXR5cGVzGAMgAygJQgSIshlkIncKE1dhdGNoRXZlbnRzUmVzcG9uc2USJgoFZXZlbnQYASABKAsyFS5jb3VudGVyc2lnbi52MS5FdmVudEgAEjAKCmNoZWNrcG9pbnQYAiABKAsyGi5jb3VudGVyc2lnbi52MS5DaGVja3BvaW50SABCBgoEaXRlbTLhEwoKT3JnU2VydmljZRJQCglDcmVhdGVPcmcSIC5jb3VudGVyc2lnbi52MS5DcmVhdGVPcmdSZXF1ZXN0GiEuY291bnRlcnNpZ24udjEuQ3JlYXRlT3JnUmVzcG9uc2USRwoGR2V0T3JnEh0uY291bnRlcnNpZ24udjEuR2V0T3JnUmVxdWVzdBoeLmNvdW50ZXJzaWduLnYxLkdldE9yZ1Jlc3BvbnNlEk0KCExpc3RPcmdzEh8uY291bnRlcnNpZ24udjEuTGlzdE9yZ3NSZXF1ZXN0GiAuY291bnRlcnNpZ24udjEuTGlzdE9yZ3NSZXNwb25zZRJQCglVcGRhdGVPcmcSIC5jb3VudGVyc2lnbi52MS5VcGRhdGVPcmdSZXF1ZXN0GiEuY291bnRlcnNpZ24udjEuVXBkYXRlT3JnUmVzcG9uc2USaAoRVXBkYXRlVG9rZW5Qb2xpY3kSKC5jb3VudGVyc2lnbi52MS5VcGRhdGVUb2tlblBvbGljeVJlcXVlc3QaKS5jb3VudGVyc2lnbi52MS5VcGRhdGVUb2tlblBvbGljeVJlc3BvbnNlElMKClN1c3BlbmRPcmcSIS5jb3VudGVyc2lnbi52MS5TdXNwZW5kT3JnUmVxdWVzdBoiLmNvdW50ZXJzaWduLnYxLlN1c3BlbmRPcmdSZXNwb25zZRJQCglSZXN1bWVPcmcSIC5jb3VudGVyc2lnbi52MS5SZXN1bWVPcmdSZXF1ZXN0GiEuY291bnRlcnNpZ24udjEuUmVzdW1lT3JnUmVzcG9uc2USUAoJRGVsZXRlT3JnEiAuY291bnRlcnNpZ24udjEuRGVsZXRlT3JnUmVxdWVzdBohLmNvdW50ZXJzaWduLnYxLkRlbGV0ZU9yZ1Jlc3BvbnNlElYKC1VuZGVsZXRlT3JnEiIuY291bnRlcnNpZ24udjEuVW5kZWxldGVPcmdSZXF1ZXN0GiMuY291bnRlcnNpZ24udjEuVW5kZWxldGVPcmdSZXNwb25zZRJTCgpDcmVhdGVSb2xlEiEuY291bnRlcnNpZ24udjEuQ3JlYXRlUm9sZVJlcXVlc3QaIi5jb3VudGVyc2lnbi52MS5DcmVhdGVSb2xlUmVzcG9uc2USSgoHR2V0Um9sZRIeLmNvdW50ZXJzaWduLnYxLkdldFJvbGVSZXF1ZXN0Gh8uY291bnRlcnNpZ24udjEuR2V0Um9sZVJlc3BvbnNlElAKCUxpc3RSb2xlcxIgLmNvdW50ZXJzaWduLnYxLkxpc3RSb2xlc1JlcXVlc3QaIS5jb3VudGVyc2lnbi52MS5MaXN0Um9sZXNSZXNwb25zZRJTCgpVcGRhdGVSb2xlEiEuY291bnRlcnNpZ24udjEuVXBkYXRlUm9sZVJlcXVlc3QaIi5jb3VudGVyc2lnbi52MS5VcGRhdGVSb2xlUmVzcG9uc2USUwoKRGVsZXRlUm9sZRIhLmNvdW50ZXJzaWduLnYxLkRlbGV0ZVJvbGVSZXF1ZXN0GiIuY291bnRlcnNpZ24udjEuRGVsZXRlUm9sZVJlc3BvbnNlEl8KDkNyZWF0ZVJlc291cmNlEiUuY291bnRlcnNpZ24udjEuQ3JlYXRlUmVzb3VyY2VSZXF1ZXN0GiYuY291bnRlcnNpZ24udjEuQ3JlYXRlUmVzb3VyY2VSZXNwb25zZRJcCg1MaXN0UmVzb3VyY2VzEiQuY291bnRlcnNpZ24udjEuTGlzdFJlc291cmNlc1JlcXVlc3QaJS5jb3VudGVyc2lnbi52MS5MaXN0UmVzb3VyY2VzUmVzcG9uc2USXwoOVXBkYXRlUmVzb3VyY2USJS5jb3VudGVyc2lnbi52MS5VcGRhdGVSZXNvdXJjZVJlcXVlc3QaJi5jb3VudGVyc2lnbi52MS5VcGRhdGVSZXNvdXJjZVJlc3BvbnNlEl8KDkRlbGV0ZVJlc291cmNlEiUuY291bnRlcnNpZ24udjEuRGVsZXRlUmVzb3VyY2VSZXF1ZXN0GiYuY291bnRlcnNpZ24udjEuRGVsZXRlUmVzb3VyY2VSZXNwb25zZRJWCgtMaXN0TWVtYmVycxIiLmNvdW50ZXJzaWduLnYxLkxpc3RNZW1iZXJzUmVxdWVzdBojLmNvdW50ZXJzaWduLnYxLkxpc3RNZW1iZXJzUmVzcG9uc2USWQoMUmVtb3ZlTWVtYmVyEiMuY291bnRlcnNpZ24udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBokLmNvdW50ZXJzaWduLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEmUKEENyZWF0ZUludml0YXRpb24SJy5jb3VudGVyc2lnbi52MS5DcmVhdGVJbnZpdGF0aW9uUmVxdWVzdBooLmNvdW50ZXJzaWduLnYxLkNyZWF0ZUludml0YXRpb25SZXNwb25zZRJiCg9MaXN0SW52aXRhdGlvbnMSJi5jb3VudGVyc2lnbi52MS5MaXN0SW52aXRhdGlvbnNSZXF1ZXN0GicuY291bnRlcnNpZ24udjEuTGlzdEludml0YXRpb25zUmVzcG9uc2USZQoQUmVzZW5kSW52aXRhdGlvbhInLmNvdW50ZXJzaWduLnYxLlJlc2VuZEludml0YXRpb25SZXF1ZXN0GiguY291bnRlcnNpZ24udjEuUmVzZW5kSW52aXRhdGlvblJlc3BvbnNlEmUKEFJldm9rZUludml0YXRpb24SJy5jb3VudGVyc2lnbi52MS5SZXZva2VJbnZpdGF0aW9uUmVxdWVzdBooLmNvdW50ZXJzaWduLnYxLlJldm9rZUludml0YXRpb25SZXNwb25zZRJcCg1HZXRJbnZpdGF0aW9uEiQuY291bnRlcnNpZ24udjEuR2V0SW52aXRhdGlvblJlcXVlc3QaJS5jb3VudGVyc2lnbi52MS5HZXRJbnZpdGF0aW9uUmVzcG9uc2USZQoQQWNjZXB0SW52aXRhdGlvbhInLmNvdW50ZXJzaWduLnYxLkFjY2VwdEludml0YXRpb25SZXF1ZXN0GiguY291bnRlcnNpZ24udjEuQWNjZXB0SW52aXRhdGlvblJlc3BvbnNlElMKCkxpc3RFdmVudHMSIS5jb3VudGVyc2lnbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLmNvdW50ZXJzaWduLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLmNvdW50ZXJzaWduLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLmNvdW50ZXJzaWduLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwAWIGcHJvdG8z", [file_countersign_v1_accounts, file_countersign_v1_events, file_countersign_v1_options, file_countersign_v1_orgs, file_countersign_v1_streams, file_countersign_v1_tokens, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("CiBjb3VudGVyc2lnbi92MS9vcmdfc2VydmljZS5wcm90bxIOY291bnRlcnNpZ24udjEikAEKEENyZWF0ZU9yZ1JlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgRzbHVnGAIgASgJEhQKDGRpc3BsYXlfbmFtZRgDIAEoCRIVCgtvd25lcl9lbWFpbBgEIAEoCUgAEiQKGm93bmVyX3NlcnZpY2VfYWNjb3VudF9uYW1lGAUgASgJSABCBwoFb3duZXIiXQoRQ3JlYXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnEiYKBW93bmVyGAIgASgLMhcuY291bnRlcnNpZ24udjEuQWNjb3VudCIfCg1HZXRPcmdSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCSIyCg5HZXRPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmciOAoPTGlzdE9yZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJInYKEExpc3RPcmdzUmVzcG9uc2USIQoEb3JncxgBIAMoCzITLmNvdW50ZXJzaWduLnYxLk9yZxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplImUKEFVwZGF0ZU9yZ1JlcXVlc3QSIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI1ChFVcGRhdGVPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmcinwEKGFVwZGF0ZVRva2VuUG9saWN5UmVxdWVzdBIOCgZvcmdfaWQYASABKAkSKwoGcG9saWN5GAIgASgLMhsuY291bnRlcnNpZ24udjEuVG9rZW5Qb2xpY3kSLwoLdXBkYXRlX21hc2sYAyABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrEhUKDXZhbGlkYXRlX29ubHkYBCABKAgimgIKGVVwZGF0ZVRva2VuUG9saWN5UmVzcG9uc2USKwoGcG9saWN5GAEgASgLMhsuY291bnRlcnNpZ24udjEuVG9rZW5Qb2xpY3kSLgoPYWZmZWN0ZWRfdG9rZW5zGAIgAygLMhUuY291bnRlcnNpZ24udjEuVG9rZW4SGwoOYWZmZWN0ZWRfY291bnQYAyABKAVIAIgBARI2Cg5hZmZlY3RlZF9ydWxlcxgEIAMoCzIeLmNvdW50ZXJzaWduLnYxLkZlZGVyYXRpb25SdWxlEiAKE2FmZmVjdGVkX3J1bGVfY291bnQYBSABKAVIAYgBAUIRCg9fYWZmZWN0ZWRfY291bnRCFgoUX2FmZmVjdGVkX3J1bGVfY291bnQiMwoRU3VzcGVuZE9yZ1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI2ChJTdXNwZW5kT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIjIKEFJlc3VtZU9yZ1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI1ChFSZXN1bWVPcmdSZXNwb25zZRIgCgNvcmcYASABKAsyEy5jb3VudGVyc2lnbi52MS5PcmciQAoQRGVsZXRlT3JnUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGV0YWcYAyABKAkiNQoRRGVsZXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIjQKElVuZGVsZXRlT3JnUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKE1VuZGVsZXRlT3JnUmVzcG9uc2USIAoDb3JnGAEgASgLMhMuY291bnRlcnNpZ24udjEuT3JnIlsKEUNyZWF0ZVJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEiIKBHJvbGUYAyABKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlIlgKEkNyZWF0ZVJvbGVSZXNwb25zZRIiCgRyb2xlGAEgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZRIeChZmaXJzdF9zZWVuX3Blcm1pc3Npb25zGAIgAygJIjEKDkdldFJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIPCgdyb2xlX2lkGAIgASgJIjUKD0dldFJvbGVSZXNwb25zZRIiCgRyb2xlGAEgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZSJJChBMaXN0Um9sZXNSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSK5AQoRTGlzdFJvbGVzUmVzcG9uc2USIwoFcm9sZXMYASADKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIXCgp0b3RhbF9zaXplGAMgASgFSACIAQESPgoPb3duX3Blcm1pc3Npb25zGAQgAygLMiUuY291bnRlcnNpZ24udjEuUGVybWlzc2lvbkRlc2NyaXB0aW9uQg0KC190b3RhbF9zaXplIngKEVVwZGF0ZVJvbGVSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIiCgRyb2xlGAIgASgLMhQuY291bnRlcnNpZ24udjEuUm9sZRIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siWAoSVXBkYXRlUm9sZVJlc3BvbnNlEiIKBHJvbGUYASABKAsyFC5jb3VudGVyc2lnbi52MS5Sb2xlEh4KFmZpcnN0X3NlZW5fcGVybWlzc2lvbnMYAiADKAkiQgoRRGVsZXRlUm9sZVJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg8KB3JvbGVfaWQYAiABKAkSDAoEZXRhZxgDIAEoCSIUChJEZWxldGVSb2xlUmVzcG9uc2UiXwoVQ3JlYXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEgwKBHBhdGgYAyABKAkSFAoMZGlzcGxheV9uYW1lGAQgASgJIkQKFkNyZWF0ZVJlc291cmNlUmVzcG9uc2USKgoIcmVzb3VyY2UYASABKAsyGC5jb3VudGVyc2lnbi52MS5SZXNvdXJjZSJdChRMaXN0UmVzb3VyY2VzUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGcGFyZW50GAQgASgJIoUBChVMaXN0UmVzb3VyY2VzUmVzcG9uc2USKwoJcmVzb3VyY2VzGAEgAygLMhguY291bnRlcnNpZ24udjEuUmVzb3VyY2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhcKCnRvdGFsX3NpemUYAyABKAVIAIgBAUINCgtfdG90YWxfc2l6ZSKEAQoVVXBkYXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIqCghyZXNvdXJjZRgCIAEoCzIYLmNvdW50ZXJzaWduLnYxLlJlc291cmNlEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJEChZVcGRhdGVSZXNvdXJjZVJlc3BvbnNlEioKCHJlc291cmNlGAEgASgLMhguY291bnRlcnNpZ24udjEuUmVzb3VyY2UiQwoVRGVsZXRlUmVzb3VyY2VSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBGV0YWcYAyABKAkiGAoWRGVsZXRlUmVzb3VyY2VSZXNwb25zZSJLChJMaXN0TWVtYmVyc1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIn8KE0xpc3RNZW1iZXJzUmVzcG9uc2USJwoHbWVtYmVycxgBIAMoCzIWLmNvdW50ZXJzaWduLnYxLk1lbWJlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIjkKE1JlbW92ZU1lbWJlclJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhIKCmFjY291bnRfaWQYAiABKAkiFgoUUmVtb3ZlTWVtYmVyUmVzcG9uc2UieQoXQ3JlYXRlSW52aXRhdGlvblJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSDQoFZW1haWwYAyABKAkSKwoGZ3JhbnRzGAQgAygLMhUuY291bnRlcnNpZ24udjEuR3JhbnRCBIiyGWQiagoYQ3JlYXRlSW52aXRhdGlvblJlc3BvbnNlEi4KCmludml0YXRpb24YASABKAsyGi5jb3VudGVyc2lnbi52MS5JbnZpdGF0aW9uEh4KFmZpcnN0X3NlZW5fcGVybWlzc2lvbnMYAiADKAkifwoWTGlzdEludml0YXRpb25zUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSLgoFc3RhdGUYBCABKA4yHy5jb3VudGVyc2lnbi52MS5JbnZpdGF0aW9uU3RhdGUiiwEKF0xpc3RJbnZpdGF0aW9uc1Jlc3BvbnNlEi8KC2ludml0YXRpb25zGAEgAygLMhouY291bnRlcnNpZ24udjEuSW52aXRhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIkAKF1Jlc2VuZEludml0YXRpb25SZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIVCg1pbnZpdGF0aW9uX2lkGAIgASgJIkoKGFJlc2VuZEludml0YXRpb25SZXNwb25zZRIuCgppbnZpdGF0aW9uGAEgASgLMhouY291bnRlcnNpZ24udjEuSW52aXRhdGlvbiJAChdSZXZva2VJbnZpdGF0aW9uUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSFQoNaW52aXRhdGlvbl9pZBgCIAEoCSJKChhSZXZva2VJbnZpdGF0aW9uUmVzcG9uc2USLgoKaW52aXRhdGlvbhgBIAEoCzIaLmNvdW50ZXJzaWduLnYxLkludml0YXRpb24iKQoUR2V0SW52aXRhdGlvblJlcXVlc3QSEQoEY29kZRgBIAEoCUIDgAEBIlcKFUdldEludml0YXRpb25SZXNwb25zZRIYChBvcmdfZGlzcGxheV9uYW1lGAEgASgJEg0KBWVtYWlsGAIgASgJEhUKDW5lZWRzX3NpZ25fdXAYAyABKAgibAoXQWNjZXB0SW52aXRhdGlvblJlcXVlc3QSEQoEY29kZRgBIAEoCUIDgAEBEhIKCmdpdmVuX25hbWUYAiABKAkSEwoLZmFtaWx5X25hbWUYAyABKAkSFQoIcGFzc3dvcmQYBCABKAlCA4ABASJzChhBY2NlcHRJbnZpdGF0aW9uUmVzcG9uc2USKAoHYWNjb3VudBgBIAEoCzIXLmNvdW50ZXJzaWduLnYxLkFjY291bnQSLQoOZHJvcHBlZF9ncmFudHMYAiADKAsyFS5jb3VudGVyc2lnbi52MS5HcmFudCLdAQoRTGlzdEV2ZW50c1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhAKCGFjdG9yX2lkGAQgASgJEhMKC3Jlc291cmNlX2lkGAUgASgJEgwKBHR5cGUYBiABKAkSLgoKc3RhcnRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInwKEkxpc3RFdmVudHNSZXNwb25zZRIlCgZldmVudHMYASADKAsyFS5jb3VudGVyc2lnbi52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIkkKEldhdGNoRXZlbnRzUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDgoGY3Vyc29yGAIgASgJEhMKBXR5cGVzGAMgAygJQgSIshlkIncKE1dhdGNoRXZlbnRzUmVzcG9uc2USJgoFZXZlbnQYASABKAsyFS5jb3VudGVyc2lnbi52MS5FdmVudEgAEjAKCmNoZWNrcG9pbnQYAiABKAsyGi5jb3VudGVyc2lnbi52MS5DaGVja3BvaW50SABCBgoEaXRlbSJ4ChNDcmVhdGVJc3N1ZXJSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEiYKBmlzc3VlchgDIAEoCzIWLmNvdW50ZXJzaWduLnYxLklzc3VlchIVCg12YWxpZGF0ZV9vbmx5GAQgASgIInMKFENyZWF0ZUlzc3VlclJlc3BvbnNlEiYKBmlzc3VlchgBIAEoCzIWLmNvdW50ZXJzaWduLnYxLklzc3VlchIzCgh3YXJuaW5ncxgCIAMoCzIhLmNvdW50ZXJzaWduLnYxLkZlZGVyYXRpb25XYXJuaW5nIjUKEEdldElzc3VlclJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCWlzc3Vlcl9pZBgCIAEoCSI7ChFHZXRJc3N1ZXJSZXNwb25zZRImCgZpc3N1ZXIYASABKAsyFi5jb3VudGVyc2lnbi52MS5Jc3N1ZXIiSwoSTGlzdElzc3VlcnNSZXF1ZXN0Eg4KBm9yZ19pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJ/ChNMaXN0SXNzdWVyc1Jlc3BvbnNlEicKB2lzc3VlcnMYASADKAsyFi5jb3VudGVyc2lnbi52MS5Jc3N1ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhcKCnRvdGFsX3NpemUYAyABKAVIAIgBAUINCgtfdG90YWxfc2l6ZSKVAQoTVXBkYXRlSXNzdWVyUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSJgoGaXNzdWVyGAIgASgLMhYuY291bnRlcnNpZ24udjEuSXNzdWVyEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIInMKFFVwZGF0ZUlzc3VlclJlc3BvbnNlEiYKBmlzc3VlchgBIAEoCzIWLmNvdW50ZXJzaWduLnYxLklzc3VlchIzCgh3YXJuaW5ncxgCIAMoCzIhLmNvdW50ZXJzaWduLnYxLkZlZGVyYXRpb25XYXJuaW5nIkYKE0RlbGV0ZUlzc3VlclJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCWlzc3Vlcl9pZBgCIAEoCRIMCgRldGFnGAMgASgJIhYKFERlbGV0ZUlzc3VlclJlc3BvbnNlIoYBChtDcmVhdGVGZWRlcmF0aW9uUnVsZVJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSLAoEcnVsZRgDIAEoCzIeLmNvdW50ZXJzaWduLnYxLkZlZGVyYXRpb25SdWxlEhUKDXZhbGlkYXRlX29ubHkYBCABKAgioQEKHENyZWF0ZUZlZGVyYXRpb25SdWxlUmVzcG9uc2USLAoEcnVsZRgBIAEoCzIeLmNvdW50ZXJzaWduLnYxLkZlZGVyYXRpb25SdWxlEjMKCHdhcm5pbmdzGAIgAygLMiEuY291bnRlcnNpZ24udjEuRmVkZXJhdGlvbldhcm5pbmcSHgoWZmlyc3Rfc2Vlbl9wZXJtaXNzaW9ucxgDIAMoCSI7ChhHZXRGZWRlcmF0aW9uUnVsZVJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEg8KB3J1bGVfaWQYAiABKAkiSQoZR2V0RmVkZXJhdGlvblJ1bGVSZXNwb25zZRIsCgRydWxlGAEgASgLMh4uY291bnRlcnNpZ24udjEuRmVkZXJhdGlvblJ1bGUiegoaTGlzdEZlZGVyYXRpb25SdWxlc1JlcXVlc3QSDgoGb3JnX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhIKCmFjY291bnRfaWQYBCABKAkSEQoJaXNzdWVyX2lkGAUgASgJIo0BChtMaXN0RmVkZXJhdGlvblJ1bGVzUmVzcG9uc2USLQoFcnVsZXMYASADKAsyHi5jb3VudGVyc2lnbi52MS5GZWRlcmF0aW9uUnVsZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSFwoKdG90YWxfc2l6ZRgDIAEoBUgAiAEBQg0KC190b3RhbF9zaXplIqMBChtVcGRhdGVGZWRlcmF0aW9uUnVsZVJlcXVlc3QSDgoGb3JnX2lkGAEgASgJEiwKBHJ1bGUYAiABKAsyHi5jb3VudGVyc2lnbi52MS5GZWRlcmF0aW9uUnVsZRIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSFQoNdmFsaWRhdGVfb25seRgEIAEoCCLmAQocVXBkYXRlRmVkZXJhdGlvblJ1bGVSZXNwb25zZRIsCgRydWxlGAEgASgLMh4uY291bnRlcnNpZ24udjEuRmVkZXJhdGlvblJ1bGUSMwoId2FybmluZ3MYAiADKAsyIS5jb3VudGVyc2lnbi52MS5GZWRlcmF0aW9uV2FybmluZxIwCgp3b3VsZF9zdG9wGAMgAygLMhwuY291bnRlcnNpZ24udjEuUHJlc2VudGF0aW9uEjEKC3dvdWxkX3N0YXJ0GAQgAygLMhwuY291bnRlcnNpZ24udjEuUHJlc2VudGF0aW9uIkwKG0RlbGV0ZUZlZGVyYXRpb25SdWxlUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSDwoHcnVsZV9pZBgCIAEoCRIMCgRldGFnGAMgASgJIh4KHERlbGV0ZUZlZGVyYXRpb25SdWxlUmVzcG9uc2UimAEKGExpc3RQcmVzZW50YXRpb25zUmVxdWVzdBIOCgZvcmdfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDwoHcnVsZV9pZBgEIAEoCRI0CgdvdXRjb21lGAUgASgOMiMuY291bnRlcnNpZ24udjEuUHJlc2VudGF0aW9uT3V0Y29tZSKRAQoZTGlzdFByZXNlbnRhdGlvbnNSZXNwb25zZRIzCg1wcmVzZW50YXRpb25zGAEgAygLMhwuY291bnRlcnNpZ24udjEuUHJlc2VudGF0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIXCgp0b3RhbF9zaXplGAMgASgFSACIAQFCDQoLX3RvdGFsX3NpemUyuRwKCk9yZ1NlcnZpY2USUAoJQ3JlYXRlT3JnEiAuY291bnRlcnNpZ24udjEuQ3JlYXRlT3JnUmVxdWVzdBohLmNvdW50ZXJzaWduLnYxLkNyZWF0ZU9yZ1Jlc3BvbnNlEkcKBkdldE9yZxIdLmNvdW50ZXJzaWduLnYxLkdldE9yZ1JlcXVlc3QaHi5jb3VudGVyc2lnbi52MS5HZXRPcmdSZXNwb25zZRJNCghMaXN0T3JncxIfLmNvdW50ZXJzaWduLnYxLkxpc3RPcmdzUmVxdWVzdBogLmNvdW50ZXJzaWduLnYxLkxpc3RPcmdzUmVzcG9uc2USUAoJVXBkYXRlT3JnEiAuY291bnRlcnNpZ24udjEuVXBkYXRlT3JnUmVxdWVzdBohLmNvdW50ZXJzaWduLnYxLlVwZGF0ZU9yZ1Jlc3BvbnNlEmgKEVVwZGF0ZVRva2VuUG9saWN5EiguY291bnRlcnNpZ24udjEuVXBkYXRlVG9rZW5Qb2xpY3lSZXF1ZXN0GikuY291bnRlcnNpZ24udjEuVXBkYXRlVG9rZW5Qb2xpY3lSZXNwb25zZRJTCgpTdXNwZW5kT3JnEiEuY291bnRlcnNpZ24udjEuU3VzcGVuZE9yZ1JlcXVlc3QaIi5jb3VudGVyc2lnbi52MS5TdXNwZW5kT3JnUmVzcG9uc2USUAoJUmVzdW1lT3JnEiAuY291bnRlcnNpZ24udjEuUmVzdW1lT3JnUmVxdWVzdBohLmNvdW50ZXJzaWduLnYxLlJlc3VtZU9yZ1Jlc3BvbnNlElAKCURlbGV0ZU9yZxIgLmNvdW50ZXJzaWduLnYxLkRlbGV0ZU9yZ1JlcXVlc3QaIS5jb3VudGVyc2lnbi52MS5EZWxldGVPcmdSZXNwb25zZRJWCgtVbmRlbGV0ZU9yZxIiLmNvdW50ZXJzaWduLnYxLlVuZGVsZXRlT3JnUmVxdWVzdBojLmNvdW50ZXJzaWduLnYxLlVuZGVsZXRlT3JnUmVzcG9uc2USUwoKQ3JlYXRlUm9sZRIhLmNvdW50ZXJzaWduLnYxLkNyZWF0ZVJvbGVSZXF1ZXN0GiIuY291bnRlcnNpZ24udjEuQ3JlYXRlUm9sZVJlc3BvbnNlEkoKB0dldFJvbGUSHi5jb3VudGVyc2lnbi52MS5HZXRSb2xlUmVxdWVzdBofLmNvdW50ZXJzaWduLnYxLkdldFJvbGVSZXNwb25zZRJQCglMaXN0Um9sZXMSIC5jb3VudGVyc2lnbi52MS5MaXN0Um9sZXNSZXF1ZXN0GiEuY291bnRlcnNpZ24udjEuTGlzdFJvbGVzUmVzcG9uc2USUwoKVXBkYXRlUm9sZRIhLmNvdW50ZXJzaWduLnYxLlVwZGF0ZVJvbGVSZXF1ZXN0GiIuY291bnRlcnNpZ24udjEuVXBkYXRlUm9sZVJlc3BvbnNlElMKCkRlbGV0ZVJvbGUSIS5jb3VudGVyc2lnbi52MS5EZWxldGVSb2xlUmVxdWVzdBoiLmNvdW50ZXJzaWduLnYxLkRlbGV0ZVJvbGVSZXNwb25zZRJfCg5DcmVhdGVSZXNvdXJjZRIlLmNvdW50ZXJzaWduLnYxLkNyZWF0ZVJlc291cmNlUmVxdWVzdBomLmNvdW50ZXJzaWduLnYxLkNyZWF0ZVJlc291cmNlUmVzcG9uc2USXAoNTGlzdFJlc291cmNlcxIkLmNvdW50ZXJzaWduLnYxLkxpc3RSZXNvdXJjZXNSZXF1ZXN0GiUuY291bnRlcnNpZ24udjEuTGlzdFJlc291cmNlc1Jlc3BvbnNlEl8KDlVwZGF0ZVJlc291cmNlEiUuY291bnRlcnNpZ24udjEuVXBkYXRlUmVzb3VyY2VSZXF1ZXN0GiYuY291bnRlcnNpZ24udjEuVXBkYXRlUmVzb3VyY2VSZXNwb25zZRJfCg5EZWxldGVSZXNvdXJjZRIlLmNvdW50ZXJzaWduLnYxLkRlbGV0ZVJlc291cmNlUmVxdWVzdBomLmNvdW50ZXJzaWduLnYxLkRlbGV0ZVJlc291cmNlUmVzcG9uc2USVgoLTGlzdE1lbWJlcnMSIi5jb3VudGVyc2lnbi52MS5MaXN0TWVtYmVyc1JlcXVlc3QaIy5jb3VudGVyc2lnbi52MS5MaXN0TWVtYmVyc1Jlc3BvbnNlElkKDFJlbW92ZU1lbWJlchIjLmNvdW50ZXJzaWduLnYxLlJlbW92ZU1lbWJlclJlcXVlc3QaJC5jb3VudGVyc2lnbi52MS5SZW1vdmVNZW1iZXJSZXNwb25zZRJlChBDcmVhdGVJbnZpdGF0aW9uEicuY291bnRlcnNpZ24udjEuQ3JlYXRlSW52aXRhdGlvblJlcXVlc3QaKC5jb3VudGVyc2lnbi52MS5DcmVhdGVJbnZpdGF0aW9uUmVzcG9uc2USYgoPTGlzdEludml0YXRpb25zEiYuY291bnRlcnNpZ24udjEuTGlzdEludml0YXRpb25zUmVxdWVzdBonLmNvdW50ZXJzaWduLnYxLkxpc3RJbnZpdGF0aW9uc1Jlc3BvbnNlEmUKEFJlc2VuZEludml0YXRpb24SJy5jb3VudGVyc2lnbi52MS5SZXNlbmRJbnZpdGF0aW9uUmVxdWVzdBooLmNvdW50ZXJzaWduLnYxLlJlc2VuZEludml0YXRpb25SZXNwb25zZRJlChBSZXZva2VJbnZpdGF0aW9uEicuY291bnRlcnNpZ24udjEuUmV2b2tlSW52aXRhdGlvblJlcXVlc3QaKC5jb3VudGVyc2lnbi52MS5SZXZva2VJbnZpdGF0aW9uUmVzcG9uc2USXAoNR2V0SW52aXRhdGlvbhIkLmNvdW50ZXJzaWduLnYxLkdldEludml0YXRpb25SZXF1ZXN0GiUuY291bnRlcnNpZ24udjEuR2V0SW52aXRhdGlvblJlc3BvbnNlEmUKEEFjY2VwdEludml0YXRpb24SJy5jb3VudGVyc2lnbi52MS5BY2NlcHRJbnZpdGF0aW9uUmVxdWVzdBooLmNvdW50ZXJzaWduLnYxLkFjY2VwdEludml0YXRpb25SZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEuY291bnRlcnNpZ24udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi5jb3VudGVyc2lnbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi5jb3VudGVyc2lnbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy5jb3VudGVyc2lnbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESWQoMQ3JlYXRlSXNzdWVyEiMuY291bnRlcnNpZ24udjEuQ3JlYXRlSXNzdWVyUmVxdWVzdBokLmNvdW50ZXJzaWduLnYxLkNyZWF0ZUlzc3VlclJlc3BvbnNlElAKCUdldElzc3VlchIgLmNvdW50ZXJzaWduLnYxLkdldElzc3VlclJlcXVlc3QaIS5jb3VudGVyc2lnbi52MS5HZXRJc3N1ZXJSZXNwb25zZRJWCgtMaXN0SXNzdWVycxIiLmNvdW50ZXJzaWduLnYxLkxpc3RJc3N1ZXJzUmVxdWVzdBojLmNvdW50ZXJzaWduLnYxLkxpc3RJc3N1ZXJzUmVzcG9uc2USWQoMVXBkYXRlSXNzdWVyEiMuY291bnRlcnNpZ24udjEuVXBkYXRlSXNzdWVyUmVxdWVzdBokLmNvdW50ZXJzaWduLnYxLlVwZGF0ZUlzc3VlclJlc3BvbnNlElkKDERlbGV0ZUlzc3VlchIjLmNvdW50ZXJzaWduLnYxLkRlbGV0ZUlzc3VlclJlcXVlc3QaJC5jb3VudGVyc2lnbi52MS5EZWxldGVJc3N1ZXJSZXNwb25zZRJxChRDcmVhdGVGZWRlcmF0aW9uUnVsZRIrLmNvdW50ZXJzaWduLnYxLkNyZWF0ZUZlZGVyYXRpb25SdWxlUmVxdWVzdBosLmNvdW50ZXJzaWduLnYxLkNyZWF0ZUZlZGVyYXRpb25SdWxlUmVzcG9uc2USaAoRR2V0RmVkZXJhdGlvblJ1bGUSKC5jb3VudGVyc2lnbi52MS5HZXRGZWRlcmF0aW9uUnVsZVJlcXVlc3QaKS5jb3VudGVyc2lnbi52MS5HZXRGZWRlcmF0aW9uUnVsZVJlc3BvbnNlEm4KE0xpc3RGZWRlcmF0aW9uUnVsZXMSKi5jb3VudGVyc2lnbi52MS5MaXN0RmVkZXJhdGlvblJ1bGVzUmVxdWVzdBorLmNvdW50ZXJzaWduLnYxLkxpc3RGZWRlcmF0aW9uUnVsZXNSZXNwb25zZRJxChRVcGRhdGVGZWRlcmF0aW9uUnVsZRIrLmNvdW50ZXJzaWduLnYxLlVwZGF0ZUZlZGVyYXRpb25SdWxlUmVxdWVzdBosLmNvdW50ZXJzaWduLnYxLlVwZGF0ZUZlZGVyYXRpb25SdWxlUmVzcG9uc2UScQoURGVsZXRlRmVkZXJhdGlvblJ1bGUSKy5jb3VudGVyc2lnbi52MS5EZWxldGVGZWRlcmF0aW9uUnVsZVJlcXVlc3QaLC5jb3VudGVyc2lnbi52MS5EZWxldGVGZWRlcmF0aW9uUnVsZVJlc3BvbnNlEmgKEUxpc3RQcmVzZW50YXRpb25zEiguY291bnRlcnNpZ24udjEuTGlzdFByZXNlbnRhdGlvbnNSZXF1ZXN0GikuY291bnRlcnNpZ24udjEuTGlzdFByZXNlbnRhdGlvbnNSZXNwb25zZWIGcHJvdG8z", [file_countersign_v1_accounts, file_countersign_v1_events, file_countersign_v1_federation_rules, file_countersign_v1_issuers, file_countersign_v1_options, file_countersign_v1_orgs, file_countersign_v1_streams, file_countersign_v1_tokens, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Request of `CreateOrg`.
@@ -342,6 +346,21 @@ export type UpdateTokenPolicyResponse = Message<"countersign.v1.UpdateTokenPolic
    * @generated from field: optional int32 affected_count = 3;
    */
   affectedCount?: number | undefined;
+
+  /**
+   * The federation rules that this stops and that worked before: the first 100, oldest first. In
+   * full for a caller who holds `federation.read`; else `id`, `org_id`, `account_id` and `state`.
+   *
+   * @generated from field: repeated countersign.v1.FederationRule affected_rules = 4;
+   */
+  affectedRules: FederationRule[];
+
+  /**
+   * How many there are in all.
+   *
+   * @generated from field: optional int32 affected_rule_count = 5;
+   */
+  affectedRuleCount?: number | undefined;
 };
 
 /**
@@ -1789,6 +1808,755 @@ export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__P
   messageDesc(file_countersign_v1_org_service, 55);
 
 /**
+ * Request of `CreateIssuer`.
+ *
+ * @generated from message countersign.v1.CreateIssuerRequest
+ */
+export type CreateIssuerRequest = Message<"countersign.v1.CreateIssuerRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Optional. A UUID. The same call repeated with the same `request_id` within 24 h
+   * creates nothing and answers as the first one did.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * Required. The issuer to be made.
+   *
+   * @generated from field: countersign.v1.Issuer issuer = 3;
+   */
+  issuer?: Issuer | undefined;
+
+  /**
+   * Optional. Check everything and answer as if it were made; nothing is stored.
+   *
+   * @generated from field: bool validate_only = 4;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message countersign.v1.CreateIssuerRequest.
+ * Use `create(CreateIssuerRequestSchema)` to create a new message.
+ */
+export const CreateIssuerRequestSchema: GenMessage<CreateIssuerRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 56);
+
+/**
+ * Response of `CreateIssuer`.
+ *
+ * @generated from message countersign.v1.CreateIssuerResponse
+ */
+export type CreateIssuerResponse = Message<"countersign.v1.CreateIssuerResponse"> & {
+  /**
+   * The new issuer.
+   *
+   * @generated from field: countersign.v1.Issuer issuer = 1;
+   */
+  issuer?: Issuer | undefined;
+
+  /**
+   * What is not wrong, and may be a mistake.
+   *
+   * @generated from field: repeated countersign.v1.FederationWarning warnings = 2;
+   */
+  warnings: FederationWarning[];
+};
+
+/**
+ * Describes the message countersign.v1.CreateIssuerResponse.
+ * Use `create(CreateIssuerResponseSchema)` to create a new message.
+ */
+export const CreateIssuerResponseSchema: GenMessage<CreateIssuerResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 57);
+
+/**
+ * Request of `GetIssuer`.
+ *
+ * @generated from message countersign.v1.GetIssuerRequest
+ */
+export type GetIssuerRequest = Message<"countersign.v1.GetIssuerRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. `iss_…`.
+   *
+   * @generated from field: string issuer_id = 2;
+   */
+  issuerId: string;
+};
+
+/**
+ * Describes the message countersign.v1.GetIssuerRequest.
+ * Use `create(GetIssuerRequestSchema)` to create a new message.
+ */
+export const GetIssuerRequestSchema: GenMessage<GetIssuerRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 58);
+
+/**
+ * Response of `GetIssuer`.
+ *
+ * @generated from message countersign.v1.GetIssuerResponse
+ */
+export type GetIssuerResponse = Message<"countersign.v1.GetIssuerResponse"> & {
+  /**
+   * The issuer.
+   *
+   * @generated from field: countersign.v1.Issuer issuer = 1;
+   */
+  issuer?: Issuer | undefined;
+};
+
+/**
+ * Describes the message countersign.v1.GetIssuerResponse.
+ * Use `create(GetIssuerResponseSchema)` to create a new message.
+ */
+export const GetIssuerResponseSchema: GenMessage<GetIssuerResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 59);
+
+/**
+ * Request of `ListIssuers`.
+ *
+ * @generated from message countersign.v1.ListIssuersRequest
+ */
+export type ListIssuersRequest = Message<"countersign.v1.ListIssuersRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Optional. 0 = 50; above 200 = 200; negative is refused.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * Optional. The `next_page_token` of the page before; good for 24 h, for the
+   * same caller and the same request.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message countersign.v1.ListIssuersRequest.
+ * Use `create(ListIssuersRequestSchema)` to create a new message.
+ */
+export const ListIssuersRequestSchema: GenMessage<ListIssuersRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 60);
+
+/**
+ * Response of `ListIssuers`.
+ *
+ * @generated from message countersign.v1.ListIssuersResponse
+ */
+export type ListIssuersResponse = Message<"countersign.v1.ListIssuersResponse"> & {
+  /**
+   * The page.
+   *
+   * @generated from field: repeated countersign.v1.Issuer issuers = 1;
+   */
+  issuers: Issuer[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * How many there are in all: exact up to 10 000, absent above.
+   *
+   * @generated from field: optional int32 total_size = 3;
+   */
+  totalSize?: number | undefined;
+};
+
+/**
+ * Describes the message countersign.v1.ListIssuersResponse.
+ * Use `create(ListIssuersResponseSchema)` to create a new message.
+ */
+export const ListIssuersResponseSchema: GenMessage<ListIssuersResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 61);
+
+/**
+ * Request of `UpdateIssuer`.
+ *
+ * @generated from message countersign.v1.UpdateIssuerRequest
+ */
+export type UpdateIssuerRequest = Message<"countersign.v1.UpdateIssuerRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. The issuer by its `id`, with the new values, and the `etag` that the
+   * caller saw, empty = any.
+   *
+   * @generated from field: countersign.v1.Issuer issuer = 2;
+   */
+  issuer?: Issuer | undefined;
+
+  /**
+   * Optional. The fields to change, lists as a whole. Absent = those that are set. `*` is
+   * refused.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 3;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * Optional. Check everything and answer as if it were changed; nothing changes.
+   *
+   * @generated from field: bool validate_only = 4;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message countersign.v1.UpdateIssuerRequest.
+ * Use `create(UpdateIssuerRequestSchema)` to create a new message.
+ */
+export const UpdateIssuerRequestSchema: GenMessage<UpdateIssuerRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 62);
+
+/**
+ * Response of `UpdateIssuer`.
+ *
+ * @generated from message countersign.v1.UpdateIssuerResponse
+ */
+export type UpdateIssuerResponse = Message<"countersign.v1.UpdateIssuerResponse"> & {
+  /**
+   * The issuer as it is now, or would be.
+   *
+   * @generated from field: countersign.v1.Issuer issuer = 1;
+   */
+  issuer?: Issuer | undefined;
+
+  /**
+   * What is not wrong, and may be a mistake.
+   *
+   * @generated from field: repeated countersign.v1.FederationWarning warnings = 2;
+   */
+  warnings: FederationWarning[];
+};
+
+/**
+ * Describes the message countersign.v1.UpdateIssuerResponse.
+ * Use `create(UpdateIssuerResponseSchema)` to create a new message.
+ */
+export const UpdateIssuerResponseSchema: GenMessage<UpdateIssuerResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 63);
+
+/**
+ * Request of `DeleteIssuer`.
+ *
+ * @generated from message countersign.v1.DeleteIssuerRequest
+ */
+export type DeleteIssuerRequest = Message<"countersign.v1.DeleteIssuerRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. `iss_…`.
+   *
+   * @generated from field: string issuer_id = 2;
+   */
+  issuerId: string;
+
+  /**
+   * Optional. The revision that the caller saw; empty = any.
+   *
+   * @generated from field: string etag = 3;
+   */
+  etag: string;
+};
+
+/**
+ * Describes the message countersign.v1.DeleteIssuerRequest.
+ * Use `create(DeleteIssuerRequestSchema)` to create a new message.
+ */
+export const DeleteIssuerRequestSchema: GenMessage<DeleteIssuerRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 64);
+
+/**
+ * Response of `DeleteIssuer`.
+ *
+ * @generated from message countersign.v1.DeleteIssuerResponse
+ */
+export type DeleteIssuerResponse = Message<"countersign.v1.DeleteIssuerResponse"> & {
+};
+
+/**
+ * Describes the message countersign.v1.DeleteIssuerResponse.
+ * Use `create(DeleteIssuerResponseSchema)` to create a new message.
+ */
+export const DeleteIssuerResponseSchema: GenMessage<DeleteIssuerResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 65);
+
+/**
+ * Request of `CreateFederationRule`.
+ *
+ * @generated from message countersign.v1.CreateFederationRuleRequest
+ */
+export type CreateFederationRuleRequest = Message<"countersign.v1.CreateFederationRuleRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Optional. A UUID. The same call repeated with the same `request_id` within 24 h
+   * creates nothing and answers as the first one did.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * Required. The rule to be made.
+   *
+   * @generated from field: countersign.v1.FederationRule rule = 3;
+   */
+  rule?: FederationRule | undefined;
+
+  /**
+   * Optional. Check everything and answer as if it were made; nothing is stored.
+   *
+   * @generated from field: bool validate_only = 4;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message countersign.v1.CreateFederationRuleRequest.
+ * Use `create(CreateFederationRuleRequestSchema)` to create a new message.
+ */
+export const CreateFederationRuleRequestSchema: GenMessage<CreateFederationRuleRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 66);
+
+/**
+ * Response of `CreateFederationRule`.
+ *
+ * @generated from message countersign.v1.CreateFederationRuleResponse
+ */
+export type CreateFederationRuleResponse = Message<"countersign.v1.CreateFederationRuleResponse"> & {
+  /**
+   * The new rule.
+   *
+   * @generated from field: countersign.v1.FederationRule rule = 1;
+   */
+  rule?: FederationRule | undefined;
+
+  /**
+   * What is not wrong, and may be a mistake.
+   *
+   * @generated from field: repeated countersign.v1.FederationWarning warnings = 2;
+   */
+  warnings: FederationWarning[];
+
+  /**
+   * Of the application permissions that the call names, sorted: those that nothing of the org
+   * named before. One that is misspelt is among them.
+   *
+   * @generated from field: repeated string first_seen_permissions = 3;
+   */
+  firstSeenPermissions: string[];
+};
+
+/**
+ * Describes the message countersign.v1.CreateFederationRuleResponse.
+ * Use `create(CreateFederationRuleResponseSchema)` to create a new message.
+ */
+export const CreateFederationRuleResponseSchema: GenMessage<CreateFederationRuleResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 67);
+
+/**
+ * Request of `GetFederationRule`.
+ *
+ * @generated from message countersign.v1.GetFederationRuleRequest
+ */
+export type GetFederationRuleRequest = Message<"countersign.v1.GetFederationRuleRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. `fed_…`.
+   *
+   * @generated from field: string rule_id = 2;
+   */
+  ruleId: string;
+};
+
+/**
+ * Describes the message countersign.v1.GetFederationRuleRequest.
+ * Use `create(GetFederationRuleRequestSchema)` to create a new message.
+ */
+export const GetFederationRuleRequestSchema: GenMessage<GetFederationRuleRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 68);
+
+/**
+ * Response of `GetFederationRule`.
+ *
+ * @generated from message countersign.v1.GetFederationRuleResponse
+ */
+export type GetFederationRuleResponse = Message<"countersign.v1.GetFederationRuleResponse"> & {
+  /**
+   * The rule.
+   *
+   * @generated from field: countersign.v1.FederationRule rule = 1;
+   */
+  rule?: FederationRule | undefined;
+};
+
+/**
+ * Describes the message countersign.v1.GetFederationRuleResponse.
+ * Use `create(GetFederationRuleResponseSchema)` to create a new message.
+ */
+export const GetFederationRuleResponseSchema: GenMessage<GetFederationRuleResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 69);
+
+/**
+ * Request of `ListFederationRules`.
+ *
+ * @generated from message countersign.v1.ListFederationRulesRequest
+ */
+export type ListFederationRulesRequest = Message<"countersign.v1.ListFederationRulesRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Optional. 0 = 50; above 200 = 200; negative is refused.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * Optional. The `next_page_token` of the page before; good for 24 h, for the
+   * same caller and the same request.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * Optional. Only those of this account: `acct_…`, or its username.
+   *
+   * @generated from field: string account_id = 4;
+   */
+  accountId: string;
+
+  /**
+   * Optional. Only those of this issuer. `iss_…`.
+   *
+   * @generated from field: string issuer_id = 5;
+   */
+  issuerId: string;
+};
+
+/**
+ * Describes the message countersign.v1.ListFederationRulesRequest.
+ * Use `create(ListFederationRulesRequestSchema)` to create a new message.
+ */
+export const ListFederationRulesRequestSchema: GenMessage<ListFederationRulesRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 70);
+
+/**
+ * Response of `ListFederationRules`.
+ *
+ * @generated from message countersign.v1.ListFederationRulesResponse
+ */
+export type ListFederationRulesResponse = Message<"countersign.v1.ListFederationRulesResponse"> & {
+  /**
+   * The page.
+   *
+   * @generated from field: repeated countersign.v1.FederationRule rules = 1;
+   */
+  rules: FederationRule[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * How many there are in all: exact up to 10 000, absent above.
+   *
+   * @generated from field: optional int32 total_size = 3;
+   */
+  totalSize?: number | undefined;
+};
+
+/**
+ * Describes the message countersign.v1.ListFederationRulesResponse.
+ * Use `create(ListFederationRulesResponseSchema)` to create a new message.
+ */
+export const ListFederationRulesResponseSchema: GenMessage<ListFederationRulesResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 71);
+
+/**
+ * Request of `UpdateFederationRule`.
+ *
+ * @generated from message countersign.v1.UpdateFederationRuleRequest
+ */
+export type UpdateFederationRuleRequest = Message<"countersign.v1.UpdateFederationRuleRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. The rule by its `id`, with the new values, and the `etag` that the
+   * caller saw, empty = any.
+   *
+   * @generated from field: countersign.v1.FederationRule rule = 2;
+   */
+  rule?: FederationRule | undefined;
+
+  /**
+   * Optional. The fields to change, lists as a whole. Absent = those that are set. `*` is
+   * refused.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 3;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * Optional. Check everything and answer as if it were changed; nothing changes.
+   *
+   * @generated from field: bool validate_only = 4;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message countersign.v1.UpdateFederationRuleRequest.
+ * Use `create(UpdateFederationRuleRequestSchema)` to create a new message.
+ */
+export const UpdateFederationRuleRequestSchema: GenMessage<UpdateFederationRuleRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 72);
+
+/**
+ * Response of `UpdateFederationRule`.
+ *
+ * @generated from message countersign.v1.UpdateFederationRuleResponse
+ */
+export type UpdateFederationRuleResponse = Message<"countersign.v1.UpdateFederationRuleResponse"> & {
+  /**
+   * The rule as it is now, or would be.
+   *
+   * @generated from field: countersign.v1.FederationRule rule = 1;
+   */
+  rule?: FederationRule | undefined;
+
+  /**
+   * What is not wrong, and may be a mistake.
+   *
+   * @generated from field: repeated countersign.v1.FederationWarning warnings = 2;
+   */
+  warnings: FederationWarning[];
+
+  /**
+   * With `validate_only`: what passed in the last 30 days, and would not pass the changed rule, with
+   * the check that it would fail. The first 100, in the order of subjects, without claims.
+   *
+   * @generated from field: repeated countersign.v1.Presentation would_stop = 3;
+   */
+  wouldStop: Presentation[];
+
+  /**
+   * With `validate_only`: what was refused in the last 30 days, and would pass the changed rule, with
+   * the check that it failed. The first 100, in the order of subjects, without claims.
+   *
+   * @generated from field: repeated countersign.v1.Presentation would_start = 4;
+   */
+  wouldStart: Presentation[];
+};
+
+/**
+ * Describes the message countersign.v1.UpdateFederationRuleResponse.
+ * Use `create(UpdateFederationRuleResponseSchema)` to create a new message.
+ */
+export const UpdateFederationRuleResponseSchema: GenMessage<UpdateFederationRuleResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 73);
+
+/**
+ * Request of `DeleteFederationRule`.
+ *
+ * @generated from message countersign.v1.DeleteFederationRuleRequest
+ */
+export type DeleteFederationRuleRequest = Message<"countersign.v1.DeleteFederationRuleRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Required. `fed_…`.
+   *
+   * @generated from field: string rule_id = 2;
+   */
+  ruleId: string;
+
+  /**
+   * Optional. The revision that the caller saw; empty = any.
+   *
+   * @generated from field: string etag = 3;
+   */
+  etag: string;
+};
+
+/**
+ * Describes the message countersign.v1.DeleteFederationRuleRequest.
+ * Use `create(DeleteFederationRuleRequestSchema)` to create a new message.
+ */
+export const DeleteFederationRuleRequestSchema: GenMessage<DeleteFederationRuleRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 74);
+
+/**
+ * Response of `DeleteFederationRule`.
+ *
+ * @generated from message countersign.v1.DeleteFederationRuleResponse
+ */
+export type DeleteFederationRuleResponse = Message<"countersign.v1.DeleteFederationRuleResponse"> & {
+};
+
+/**
+ * Describes the message countersign.v1.DeleteFederationRuleResponse.
+ * Use `create(DeleteFederationRuleResponseSchema)` to create a new message.
+ */
+export const DeleteFederationRuleResponseSchema: GenMessage<DeleteFederationRuleResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 75);
+
+/**
+ * Request of `ListPresentations`.
+ *
+ * @generated from message countersign.v1.ListPresentationsRequest
+ */
+export type ListPresentationsRequest = Message<"countersign.v1.ListPresentationsRequest"> & {
+  /**
+   * Optional. `org_…`, or the slug. Default: the org of the credential.
+   *
+   * @generated from field: string org_id = 1;
+   */
+  orgId: string;
+
+  /**
+   * Optional. 0 = 50; above 200 = 200; negative is refused.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * Optional. The `next_page_token` of the page before; good for 24 h, for the
+   * same caller and the same request.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+
+  /**
+   * Required. The rule. `fed_…`.
+   *
+   * @generated from field: string rule_id = 4;
+   */
+  ruleId: string;
+
+  /**
+   * Optional. Only those with this outcome.
+   *
+   * @generated from field: countersign.v1.PresentationOutcome outcome = 5;
+   */
+  outcome: PresentationOutcome;
+};
+
+/**
+ * Describes the message countersign.v1.ListPresentationsRequest.
+ * Use `create(ListPresentationsRequestSchema)` to create a new message.
+ */
+export const ListPresentationsRequestSchema: GenMessage<ListPresentationsRequest> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 76);
+
+/**
+ * Response of `ListPresentations`.
+ *
+ * @generated from message countersign.v1.ListPresentationsResponse
+ */
+export type ListPresentationsResponse = Message<"countersign.v1.ListPresentationsResponse"> & {
+  /**
+   * The page.
+   *
+   * @generated from field: repeated countersign.v1.Presentation presentations = 1;
+   */
+  presentations: Presentation[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * How many there are in all: exact up to 10 000, absent above.
+   *
+   * @generated from field: optional int32 total_size = 3;
+   */
+  totalSize?: number | undefined;
+};
+
+/**
+ * Describes the message countersign.v1.ListPresentationsResponse.
+ * Use `create(ListPresentationsResponseSchema)` to create a new message.
+ */
+export const ListPresentationsResponseSchema: GenMessage<ListPresentationsResponse> = /*@__PURE__*/
+  messageDesc(file_countersign_v1_org_service, 77);
+
+/**
  * Tenants and what they own beside accounts and tokens.
  *
  * Every call but the two that take an invitation's code is authenticated by `authorization: Bearer <credential>` metadata,
@@ -2414,6 +3182,261 @@ export const OrgService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchEventsRequestSchema;
     output: typeof WatchEventsResponseSchema;
+  },
+  /**
+   * Creates an issuer, which federation rules of the org can trust. By itself that gives no one
+   * anything. An org can have at most 100.
+   *
+   * With `validate_only` nothing is stored; the keys of the issuer are fetched and shown, with what
+   * to warn of.
+   *
+   * The caller must hold `federation.write` in the org, and authenticate with a credential that has
+   * `may_manage_tokens`, or a session; not as an impersonator.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `INVALID_FIELD`: also an issuer that the deployment or the org's token policy does not allow
+   * - `SUBJECT_NOT_EXCHANGEABLE`: this deployment itself, or a set that holds one of its keys
+   * - `RESOURCE_EXISTS`: the org has this issuer
+   * - `LIMIT_REACHED`: 100 issuers for an org
+   * - `REQUEST_ID_REUSED`
+   *
+   * @generated from rpc countersign.v1.OrgService.CreateIssuer
+   */
+  createIssuer: {
+    methodKind: "unary";
+    input: typeof CreateIssuerRequestSchema;
+    output: typeof CreateIssuerResponseSchema;
+  },
+  /**
+   * Gets one issuer. Changes nothing.
+   *
+   * The caller must hold `federation.read` in the org.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`
+   *
+   * @generated from rpc countersign.v1.OrgService.GetIssuer
+   */
+  getIssuer: {
+    methodKind: "unary";
+    input: typeof GetIssuerRequestSchema;
+    output: typeof GetIssuerResponseSchema;
+  },
+  /**
+   * Lists the org's issuers, oldest first. Changes nothing.
+   *
+   * The caller must hold `federation.read` in the org.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `INVALID_FIELD`
+   *
+   * @generated from rpc countersign.v1.OrgService.ListIssuers
+   */
+  listIssuers: {
+    methodKind: "unary";
+    input: typeof ListIssuersRequestSchema;
+    output: typeof ListIssuersResponseSchema;
+  },
+  /**
+   * Changes what is believed of an issuer, never its `kind` and `issuer`. Every JWT that a rule of
+   * it gave before is `ACCESS_TOKEN_STALE` when the call returns. A change of `display_name` alone
+   * changes nothing else. Values that are set already change nothing.
+   *
+   * With `validate_only` nothing is stored; the keys of the issuer are fetched and shown, with what
+   * to warn of.
+   *
+   * The caller must be allowed to make each rule of the issuer as it is, disabled ones included:
+   * see `CreateFederationRule`.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `TARGET_EXCEEDS_CALLER`: the rules are listed, up to 100
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`: also where the issuer is to be shared, and a rule does not say whose
+   *   workload it means
+   * - `SUBJECT_NOT_EXCHANGEABLE`: a set that holds a key of this deployment
+   * - `ETAG_MISMATCH`
+   *
+   * @generated from rpc countersign.v1.OrgService.UpdateIssuer
+   */
+  updateIssuer: {
+    methodKind: "unary";
+    input: typeof UpdateIssuerRequestSchema;
+    output: typeof UpdateIssuerResponseSchema;
+  },
+  /**
+   * Deletes an issuer that no rule names. Changes nothing else.
+   *
+   * The caller must hold `federation.write` in the org, and authenticate with a credential that has
+   * `may_manage_tokens`, or a session; not as an impersonator.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`
+   * - `RESOURCE_IN_USE`: the rules that name it are listed, up to 100 and as far as they fit into a
+   *   status
+   * - `ETAG_MISMATCH`
+   *
+   * @generated from rpc countersign.v1.OrgService.DeleteIssuer
+   */
+  deleteIssuer: {
+    methodKind: "unary";
+    input: typeof DeleteIssuerRequestSchema;
+    output: typeof DeleteIssuerResponseSchema;
+  },
+  /**
+   * Creates a federation rule: JWTs of an issuer act as a service account of the org. Making a rule is
+   * making a token: what is asked of the caller of `CreateToken` is asked here. An account can have
+   * at most 100 active rules, an org 1 000 rules.
+   *
+   * A rule says whose workload it means: by `subject`, `subject_prefix` or `claims`. At an issuer
+   * that strangers share, it names the owner by a claim of that issuer, exactly, or has an exact
+   * `subject`. In the system org it has an exact `subject`, at an issuer that the deployment lists
+   * exactly.
+   *
+   * What a rule gives can neither manage tokens, issuers or rules, nor make a password, a user or an
+   * invitation, nor impersonate.
+   *
+   * The caller must hold `federation.write` in the org, and authenticate with a credential that has
+   * `may_manage_tokens`, or a session; not as an impersonator. It must cover what the rule can do
+   * as its account, and be restricted no further than the rule: to no other scopes, resources,
+   * audiences, networks or client certificates, and no earlier end.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `TARGET_EXCEEDS_CALLER`
+   * - `TARGET_NOT_SERVICE_ACCOUNT`
+   * - `SCOPE_NOT_HELD`: by the account
+   * - `RESOURCE_NOT_FOUND`: the issuer or the account
+   * - `INVALID_FIELD`: also for an issuer, an audience or an expiry that the org's token policy does
+   *   not allow
+   * - `LIMIT_REACHED`
+   * - `REQUEST_ID_REUSED`
+   *
+   * @generated from rpc countersign.v1.OrgService.CreateFederationRule
+   */
+  createFederationRule: {
+    methodKind: "unary";
+    input: typeof CreateFederationRuleRequestSchema;
+    output: typeof CreateFederationRuleResponseSchema;
+  },
+  /**
+   * Gets one federation rule. Changes nothing.
+   *
+   * The caller must hold `federation.read` in the org.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`
+   *
+   * @generated from rpc countersign.v1.OrgService.GetFederationRule
+   */
+  getFederationRule: {
+    methodKind: "unary";
+    input: typeof GetFederationRuleRequestSchema;
+    output: typeof GetFederationRuleResponseSchema;
+  },
+  /**
+   * Lists the org's federation rules, oldest first: those that match all filters. Changes nothing.
+   *
+   * The caller must hold `federation.read` in the org.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `INVALID_FIELD`
+   *
+   * @generated from rpc countersign.v1.OrgService.ListFederationRules
+   */
+  listFederationRules: {
+    methodKind: "unary";
+    input: typeof ListFederationRulesRequestSchema;
+    output: typeof ListFederationRulesResponseSchema;
+  },
+  /**
+   * Changes a federation rule that is neither revoked nor expired, never its `issuer_id` and
+   * `account_id`. `scopes`, `resources`, `allowed_audiences` and `expire_time` only narrow, and no
+   * list is emptied. Every JWT that it gave before is `ACCESS_TOKEN_STALE` when the call returns. A
+   * change of `display_name` alone changes nothing else. Values that are set already change nothing.
+   *
+   * With `validate_only` nothing is stored, and the checks of the changed rule are made of what was
+   * presented to it in the last 30 days.
+   *
+   * The caller must be allowed to make the rule as it would be: see `CreateFederationRule`. With
+   * `validate_only` it must hold `federation.read` as well. To disable it and change nothing else, it must hold `federation.write` in the org and, where the
+   * account is an owner, cover the account's rights.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `TARGET_EXCEEDS_CALLER`
+   * - `TARGET_NOT_SERVICE_ACCOUNT`
+   * - `SCOPE_NOT_HELD`: by the account
+   * - `RESOURCE_NOT_FOUND`: also a rule that is revoked or expired
+   * - `WIDENING_NOT_ALLOWED`
+   * - `INVALID_FIELD`
+   * - `ETAG_MISMATCH`
+   *
+   * @generated from rpc countersign.v1.OrgService.UpdateFederationRule
+   */
+  updateFederationRule: {
+    methodKind: "unary";
+    input: typeof UpdateFederationRuleRequestSchema;
+    output: typeof UpdateFederationRuleResponseSchema;
+  },
+  /**
+   * Deletes a federation rule, with what was recorded of it. Its JWTs are no longer accepted when the
+   * call returns. `TokenService.RevokeToken` ends it as well, and keeps the rule to be seen.
+   *
+   * The caller must hold `federation.write` in the org and, where the account is an owner, cover
+   * the account's rights.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `TARGET_EXCEEDS_CALLER`
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`
+   * - `ETAG_MISMATCH`
+   *
+   * @generated from rpc countersign.v1.OrgService.DeleteFederationRule
+   */
+  deleteFederationRule: {
+    methodKind: "unary";
+    input: typeof DeleteFederationRuleRequestSchema;
+    output: typeof DeleteFederationRuleResponseSchema;
+  },
+  /**
+   * Lists what was presented to a federation rule, in the order of subjects: at most 1 000 subjects
+   * that passed and 100 that did not, of the last 30 days. Changes nothing.
+   *
+   * The caller must hold `federation.read` in the org.
+   *
+   * Fails with:
+   *
+   * - `PERMISSION_MISSING`
+   * - `RESOURCE_NOT_FOUND`
+   * - `INVALID_FIELD`
+   *
+   * @generated from rpc countersign.v1.OrgService.ListPresentations
+   */
+  listPresentations: {
+    methodKind: "unary";
+    input: typeof ListPresentationsRequestSchema;
+    output: typeof ListPresentationsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_countersign_v1_org_service, 0);

@@ -62,7 +62,8 @@ export type Revocation = Message<"countersign.v1.Revocation"> & {
     case: "sessionId";
   } | {
     /**
-     * Those whose `client_id` is this federation rule. `fed_…`.
+     * Those whose `client_id` is this federation rule and whose `rule_ver` is lower than `min_version`; with
+     * 0 all of them. `fed_…`.
      *
      * @generated from field: string rule_id = 5;
      */
@@ -98,8 +99,8 @@ export type Revocation = Message<"countersign.v1.Revocation"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Output only. The lowest version that is still accepted; 0 unless the subject is an account or an
-   * org. It never falls.
+   * Output only. The lowest version that is still accepted; 0 unless the subject is an account, an org or
+   * a rule. It never falls, but that of a rule that is revoked or deleted is 0, and stays so.
    *
    * @generated from field: int64 min_version = 9;
    */
