@@ -93,7 +93,6 @@ const operations: Record<string, (request: Request) => object | Promise<object>>
 
   source({ id, ...request }) {
     close(id);
-    if (request["credential"].assertion_file && request["transport"] !== "http") throw new NotSupported();
     const source = new TokenSource({
       endpoint: request["endpoint"],
       credential: credentialOf(request["credential"]),
