@@ -400,7 +400,7 @@ mod tests {
             ("orgs", Some(spread(None, 1)), "the table orgs is copied to every worker"),
             ("tokens", Some(spread(Some("org_id"), 2)), "distributed by org_id in group 2"),
             ("tokens", Some(spread(Some("token_id"), 1)), "distributed by token_id in group 1"),
-            ("slugs", Some(spread(Some("org_id"), 30)), "needs it distributed by slug"),
+            ("slugs", Some(spread(Some("org_id"), 1_000)), "needs it distributed by slug"),
             ("usernames", Some(spread(Some("username"), 1)), "in a group of its own"),
             ("feed", Some(spread(Some("org_id"), 1)), "needs it on the coordinator alone"),
         ] {

@@ -1,6 +1,8 @@
 //! Codes that are sent by email (`csign_inv_…`, `csign_rst_…`): created with the email that
 //! delivers them, checked as tokens are, used once.
 
+use std::sync::Arc;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -183,7 +185,12 @@ pub async fn known(
 
 /// Revokes a code. Any client that knows the code may; the answer does not say whether it was one
 /// (RFC 7009).
-pub async fn revoke(state: &State, origin: &RequestContext, text: &str, kind: TokenStringKind) -> Result<()> {
+pub async fn revoke(
+    state: &State,
+    origin: &Arc<RequestContext>,
+    text: &str,
+    kind: TokenStringKind,
+) -> Result<()> {
     let code = match known(state, text, kind, origin.address).await {
         Ok(code) => code,
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),

@@ -7,6 +7,8 @@
 //! take over an account of another person, and an account that merely claims an address would get
 //! what was meant for its owner.
 
+use std::sync::Arc;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -139,7 +141,7 @@ pub async fn accept(
     state: &State,
     shown: &FoundInvitation,
     accepting: &Accepting<'_>,
-    origin: &RequestContext,
+    origin: &Arc<RequestContext>,
 ) -> Result<Accepted> {
     let org_id = shown.code.org();
     let account_id = match accepting {

@@ -5,6 +5,8 @@
 //! stored, the same for every name, and a node processes it later. So neither the answer nor its
 //! timing reveals whether an account exists.
 
+use std::sync::Arc;
+
 use super::emailed_codes::send_password_code;
 use super::new_password::Rehearsed;
 use super::sign_in::address_keys;
@@ -35,7 +37,7 @@ const BATCH: i64 = 100;
 ///
 /// # Errors
 /// `THROTTLED` when too many requests came from the address.
-pub async fn request(state: &State, origin: &RequestContext, username: &Email) -> Result<()> {
+pub async fn request(state: &State, origin: &Arc<RequestContext>, username: &Email) -> Result<()> {
     let asked = ResetRequest {
         address: origin.address.shown().map(|address| address.to_string()),
         request_id: origin.request_id.to_string(),
@@ -128,7 +130,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
-pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<Found> {
+pub async fn look(state: &State, origin: &Arc<RequestContext>, code: &str) -> Result<Found> {
     let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
     let db = state.db.pool();
     let org = db::orgs::find(&db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
@@ -151,7 +153,7 @@ pub async fn look(state: &State, origin: &RequestContext, code: &str) -> Result<
 /// `new_password`; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn reset(
     state: &State,
-    origin: &RequestContext,
+    origin: &Arc<RequestContext>,
     code: &str,
     new_password: &str,
 ) -> Result<Account> {

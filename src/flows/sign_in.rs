@@ -60,7 +60,7 @@ pub async fn with_password(
     state: &Arc<State>,
     username: &Email,
     typed: &TypedPassword,
-    origin: &RequestContext,
+    origin: &Arc<RequestContext>,
     session_of: Option<OrgId>,
 ) -> Result<SignedIn> {
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
@@ -141,7 +141,7 @@ async fn compare(
     })
 }
 
-async fn withdraw(state: &State, admission: &Admission, origin: &RequestContext) -> Result<()> {
+async fn withdraw(state: &State, admission: &Admission, origin: &Arc<RequestContext>) -> Result<()> {
     transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         login_buckets::withdraw(&mut tx, admission, now).await?;
@@ -175,7 +175,12 @@ pub fn address_keys(peppers: &Peppers, purpose: Blinded, address: ClientAddress)
 /// Writes the event of each back-off that begins to the log of the account's org, and a notice to
 /// its recipient. Runs apart from the answer: response times must not reveal whether an account
 /// exists.
-fn tell(state: &Arc<State>, candidate: Option<Candidate>, admission: &Admission, origin: &RequestContext) {
+fn tell(
+    state: &Arc<State>,
+    candidate: Option<Candidate>,
+    admission: &Admission,
+    origin: &Arc<RequestContext>,
+) {
     let (Some(candidate), false) = (candidate, admission.begins.is_empty()) else { return };
     let (state, begins) = (state.clone(), admission.begins.clone());
     let author = Actor::unknown(origin).in_org(candidate.org_id);
@@ -207,7 +212,7 @@ async fn record(mut tx: Transaction<'_>, candidate: &Candidate, begins: &[Counte
 
 impl SignedIn {
     /// Withdraws the count of an attempt whose password was right, and that nothing follows.
-    pub async fn abandon(&self, state: &State, origin: &RequestContext) {
+    pub async fn abandon(&self, state: &State, origin: &Arc<RequestContext>) {
         if let Err(error) = withdraw(state, &self.admission, origin).await {
             tracing::warn!(?error, "unprocessed login stays counted as a failure");
         }

@@ -213,8 +213,8 @@ impl<'a> Transaction<'a> {
             wake(&mut self).await?;
         }
         let outcome = self.inner.take().expect(OPEN).commit().await.map_err(AtCommit::error);
-        if let (Ok(()), Some(facts)) = (&outcome, &self.author.actor.facts) {
-            facts.add_events(&self.events);
+        if let (Ok(()), Some(call)) = (&outcome, &self.author.actor.call) {
+            call.facts.add_events(&self.events);
         }
         // Also when it failed: the commit may have succeeded though the answer was lost.
         self.state.principals.invalidate(&self.touched);

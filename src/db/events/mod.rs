@@ -20,7 +20,6 @@ use time::format_description::well_known::Rfc3339;
 use super::one_row;
 use crate::clock::Clock;
 use crate::domain::access::acting::Acting;
-use crate::domain::access::call_facts::CallFacts;
 use crate::domain::access::caller::Caller;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::access::standing::Standing;
@@ -57,18 +56,18 @@ pub struct Actor {
     pub work: Option<Work>,
     /// The caller of the API that it is, whose transactions begin with a check of it.
     pub standing: Option<Arc<Standing>>,
-    /// Where its call is told of the events that it caused, for the log.
-    pub facts: Option<Arc<CallFacts>>,
+    /// Its call, which takes down for the log the events that it caused.
+    pub call: Option<Arc<RequestContext>>,
 }
 
 impl Actor {
     /// A client that has not authenticated.
-    pub fn unknown(context: &RequestContext) -> Self {
+    pub fn unknown(context: &Arc<RequestContext>) -> Self {
         Self {
             address: context.address.shown().map(|address| address.to_string()),
             request_id: Some(context.request_id.to_string()),
             work: Some(context.work),
-            facts: Some(context.facts.clone()),
+            call: Some(context.clone()),
             ..Self::default()
         }
     }
@@ -78,7 +77,7 @@ impl Actor {
     pub fn account(
         account_id: AccountId,
         credential_id: Option<CredentialId>,
-        context: &RequestContext,
+        context: &Arc<RequestContext>,
     ) -> Self {
         Self { account_id: Some(account_id), credential_id, ..Self::unknown(context) }
     }

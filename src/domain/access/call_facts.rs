@@ -6,7 +6,7 @@ use super::access_token::AccessToken;
 use super::credential::Credential;
 use crate::domain::values::ids::{AccountId, CredentialId, EventId, OrgId};
 
-/// What becomes known of a call while it runs. The clones of its context share it.
+/// What becomes known of a call while it runs.
 #[derive(Debug, Default)]
 pub struct CallFacts {
     caller: OnceLock<LoggedCaller>,

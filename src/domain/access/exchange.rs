@@ -324,7 +324,7 @@ mod tests {
         let asked = ExchangeRequest::default();
         let decision = decide(&held, &asked, ISSUER, now()).unwrap();
         assert_eq!(decision.audiences, Audiences::Issuer(ISSUER));
-        assert_eq!(scope(&decision).len(), 7);
+        assert_eq!(scope(&decision).len(), 8);
         assert_eq!(others(&decision), (1, Some(vec!["auditor".into(), "member".into()])));
         assert_eq!(decision.expires_at - decision.issued_at, 300);
     }

@@ -17,8 +17,8 @@ use crate::domain::values::trace_parent::TraceParent;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
 
-/// What the connection and the headers say about a call.
-#[derive(Clone, Debug, Default)]
+/// What the connection and the headers say about a call. All that concerns the call shares it.
+#[derive(Debug, Default)]
 pub struct RequestContext {
     /// The client's address.
     pub address: ClientAddress,
@@ -35,7 +35,7 @@ pub struct RequestContext {
     /// The trace that its client says it belongs to.
     pub trace: Option<TraceParent>,
     /// What becomes known of the call, for the log.
-    pub facts: Arc<CallFacts>,
+    pub facts: CallFacts,
 }
 
 /// The id of a request: at most 64 bytes of ASCII, held in place, since every request has one.

@@ -467,7 +467,7 @@ mod tests {
         assert!(may_pass_on(&owner, &[grant("owner", "*"), grant("member", "*"), grant("x.y", "a")]).is_ok());
         let refused = may_pass_on(&rights(&[("manager", "*")]), &[grant("owner", "*")]).unwrap_err();
         assert_eq!(refused.reason(), Reason::GrantExceedsCaller);
-        assert_eq!(refused.into_parts().preconditions.len(), 3);
+        assert_eq!(refused.into_parts().preconditions.len(), 4);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Call {
             state.authenticator.record_use(&found, self.context.address.shown(), now);
             return Ok(caller);
         }
-        let (facts, from) = (Some(&*self.context.facts), self.context.address);
+        let (facts, from) = (Some(&self.context.facts), self.context.address);
         let verified = Box::pin(state.authenticator.by_access_token_of(facts, bearer, from)).await?;
         let Verified { found, token, impersonation } = verified;
         let credential_id = found.credential.credential_id;

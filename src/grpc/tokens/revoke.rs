@@ -60,13 +60,13 @@ async fn by_id(
     let acting = call.acting_in(state, &request.org_id).await?;
     authorise(state, &acting, token_id).await?;
     let mut violations = Violations::default();
-    let rule_id = RuleId::parse(token_id).ok();
-    let reason = violations.check("reason", known(request.reason));
-    if let Some(rule_id) = rule_id {
+    if let Ok(rule_id) = RuleId::parse(token_id) {
+        let reason = violations.check("reason", known(request.reason));
         let (reason,) = violations.all((reason,))?;
         return rule_by_id(state, &acting, rule_id, reason).await;
     }
     let token_id = violations.check("token_id", TokenId::parse(token_id));
+    let reason = violations.check("reason", known(request.reason));
     let (token_id, reason) = violations.all((token_id, reason))?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();

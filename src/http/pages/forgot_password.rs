@@ -36,7 +36,7 @@ pub(super) async fn show(uri: Uri) -> Response {
 /// Handles the submitted form.
 pub(super) async fn request(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<RequestContext>,
+    Extension(origin): Extension<Arc<RequestContext>>,
     fields: FormFields,
 ) -> Response {
     let typed = fields.get("username").trim();

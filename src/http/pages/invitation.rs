@@ -45,7 +45,7 @@ impl Typed<'_> {
 /// Returns the page. It checks the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<RequestContext>,
+    Extension(origin): Extension<Arc<RequestContext>>,
     uri: Uri,
 ) -> Response {
     if let Some(done) = query(&uri, "done") {
@@ -61,13 +61,13 @@ pub(super) async fn show(
 /// Handles the submitted form.
 pub(super) async fn accept(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<RequestContext>,
+    Extension(origin): Extension<Arc<RequestContext>>,
     fields: FormFields,
 ) -> Response {
     take(&state, &origin, &fields).await.unwrap_or_else(refused)
 }
 
-async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
+async fn take(state: &Arc<State>, origin: &Arc<RequestContext>, fields: &FormFields) -> Result<Response> {
     let code = fields.get("code");
     // The code first: without it nothing is revealed, and no password is checked.
     let shown = invitations::look(state, code, origin.address).await?;
@@ -90,7 +90,7 @@ async fn take(state: &Arc<State>, origin: &RequestContext, fields: &FormFields) 
 async fn sign_up<'a>(
     state: &State,
     shown: &FoundInvitation,
-    origin: &RequestContext,
+    origin: &Arc<RequestContext>,
     fields: &'a FormFields,
 ) -> Result<Result<Accepted, Typed<'a>>> {
     let (given_name, family_name) = (fields.get("given_name"), fields.get("family_name"));
@@ -116,7 +116,7 @@ async fn sign_up<'a>(
 async fn join<'a>(
     state: &Arc<State>,
     shown: &FoundInvitation,
-    origin: &RequestContext,
+    origin: &Arc<RequestContext>,
     fields: &'a FormFields,
 ) -> Result<Result<Accepted, Typed<'a>>> {
     let password = fields.get("password");

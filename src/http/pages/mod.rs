@@ -159,7 +159,7 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let mut visit = RequestUnderWay::begin(
+    let RequestUnderWay { mut context, began } = RequestUnderWay::begin(
         logged_path(request.uri().path()),
         request.headers(),
         request.extensions().get::<Connection>(),
@@ -167,9 +167,10 @@ async fn guard(
         &settings.trusted_proxies,
         &state.clock,
     );
-    let (span, trace) = spans::of_call(&visit.context.method, visit.context.trace);
-    visit.context.trace = trace;
-    request.extensions_mut().insert(visit.context.clone());
+    let (span, trace) = spans::of_call(&context.method, context.trace);
+    context.trace = trace;
+    let context = Arc::new(context);
+    request.extensions_mut().insert(context.clone());
     let method = request.method().clone();
     let mut response = if method == http::Method::POST && is_of_another_site(&request, &settings.own_origins)
     {
@@ -180,7 +181,7 @@ async fn guard(
         )
     } else {
         // A form that is sent slowly gives way to others when there are too many.
-        let (place, gave_way) = settings.places.enter(visit.context.address.shown(), 0);
+        let (place, gave_way) = settings.places.enter(context.address.shown(), 0);
         let place = Arc::new(place);
         // Once it is read, what it asks for is completed (`form`).
         request.extensions_mut().insert(place.clone());
@@ -200,8 +201,8 @@ async fn guard(
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(CONTENT_SECURITY_POLICY, settings.look.policy.clone());
-    name_response(&visit.context, &mut response);
-    let took = visit.began.elapsed();
+    name_response(&context, &mut response);
+    let took = began.elapsed();
     let status = response.status();
     state.metrics.pages.record(status.as_u16(), took);
     let failed = response.extensions_mut().remove::<Failed>().or_else(|| failure_of(status));
@@ -209,7 +210,7 @@ async fn guard(
     spans::end_call(&span, ended.map_or("OK", |reason| reason.code().name()), ended.map(Reason::name));
     let failure = failed.as_ref().map(|Failed(parts)| parts.as_ref());
     let subject = Subject::Page { status: status.as_u16(), http_method: logged_method(&method) };
-    settings.access_log.record(subject, &visit.context, failure, Some(took));
+    settings.access_log.record(subject, &context, failure, Some(took));
     response
 }
 

@@ -33,7 +33,7 @@ struct Wrong {
 /// Returns the page. It checks the code, and does not use it.
 pub(super) async fn show(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<RequestContext>,
+    Extension(origin): Extension<Arc<RequestContext>>,
     uri: Uri,
 ) -> Response {
     if let Some(done) = query(&uri, "done") {
@@ -49,13 +49,13 @@ pub(super) async fn show(
 /// Handles the submitted form.
 pub(super) async fn set(
     Shared(state): Shared<Arc<State>>,
-    Extension(origin): Extension<RequestContext>,
+    Extension(origin): Extension<Arc<RequestContext>>,
     fields: FormFields,
 ) -> Response {
     take(&state, &origin, &fields).await.unwrap_or_else(refused)
 }
 
-async fn take(state: &State, origin: &RequestContext, fields: &FormFields) -> Result<Response> {
+async fn take(state: &State, origin: &Arc<RequestContext>, fields: &FormFields) -> Result<Response> {
     let (code, typed, again) = (fields.get("code"), fields.get("password"), fields.get("password_again"));
     // The code first: without it nothing is revealed.
     let found = password_reset::look(state, origin, code).await?;

@@ -111,6 +111,11 @@ pub struct Package {
 }
 
 impl Package {
+    /// Whether it is a client library, which the rules of the server's house are not for.
+    pub fn is_client(&self) -> bool {
+        self.folder.starts_with("clients")
+    }
+
     /// How other crates name its library.
     pub fn ident(&self) -> String {
         self.name.replace('-', "_")

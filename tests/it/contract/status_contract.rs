@@ -43,6 +43,7 @@ const CODES: &[(Code, &str)] = &[
          RESOURCE_IN_USE",
     ),
     (Code::Aborted, "CONFLICT ETAG_MISMATCH"),
+    (Code::OutOfRange, "CURSOR_EXPIRED"),
     (Code::ResourceExhausted, "MESSAGE_TOO_LARGE OVERLOADED THROTTLED"),
     (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
     (Code::Unimplemented, "METHOD_UNKNOWN COMPRESSION_UNSUPPORTED"),

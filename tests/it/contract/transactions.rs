@@ -70,7 +70,14 @@ pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
 fn transactions_of_calls_begin_in_one_place() {
     let listed = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(
-        files_with(&["db.begin(", "pool.begin", "pool().begin", "b.begin()", ".begin_with("]),
+        files_with(&[
+            "db.begin(",
+            "pool.begin",
+            "pool().begin",
+            "b.begin()",
+            ".begin_with(",
+            "Transaction::begin(connection"
+        ]),
         listed(BEGIN)
     );
     assert_eq!(files_with(&["begin_job("]), listed(JOBS));

@@ -1,5 +1,7 @@
 //! One org's calls wait for each other, and not another's for them.
 
+use std::sync::Arc;
+
 use countersign::db::events::Actor;
 use countersign::domain::access::request_context::{BrowserOrigin, RequestContext, RequestId};
 use countersign::domain::access::work::Work;
@@ -199,13 +201,13 @@ async fn a_cancelled_call_keeps_its_place_while_its_session_is_busy() {
     let state = held.server.state.clone();
     let account_id = AccountId::parse(&held.account.id).unwrap();
     let lock = held.hold().await;
-    let context = RequestContext {
+    let context = Arc::new(RequestContext {
         address: ClientAddress::UNKNOWN,
         page: BrowserOrigin::None,
         request_id: RequestId::given("cancelled").unwrap(),
         work: Work::Changes,
         ..Default::default()
-    };
+    });
     let author = Actor::account(account_id, None, &context).in_org(org_id);
     let count = || state.shares.count(Group::Org(org_id), Work::Changes).0;
     let mut cancelled = countersign::flows::transaction::Transaction::begin(&state, author).await.unwrap();

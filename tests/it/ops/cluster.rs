@@ -97,7 +97,7 @@ async fn migrate_distributes_and_serve_refuses_what_is_not() {
 
     let said = succeeds(&mut cluster.migrate());
     assert!(said.contains("distributed over the workers: orgs, accounts, memberships, "), "{said}");
-    assert_eq!(cluster.distributed().await, 22);
+    assert_eq!(cluster.distributed().await, 26);
     assert_eq!(cluster.keys().await, keys);
     let setting = "select 'citus.propagate_set_commands=local' = any(setconfig) from pg_db_role_setting s
                    join pg_database d on d.oid = s.setdatabase where d.datname = current_database()";
@@ -148,7 +148,7 @@ async fn what_fails_in_the_middle_changes_nothing() {
     let said =
         |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).contains("distributed");
     assert_eq!(outputs.iter().filter(|output| said(output)).count(), 1);
-    assert_eq!((cluster.distributed().await, cluster.keys().await), (22, keys));
+    assert_eq!((cluster.distributed().await, cluster.keys().await), (26, keys));
 }
 
 #[tokio::test]

@@ -285,6 +285,7 @@ fn help_has_groups_and_examples() {
         "Request limits:",
         "Passwords:",
         "Token limits:",
+        "Federation:",
         "Cache and feed:",
         "Observation:",
         "Email and pages:",

@@ -170,7 +170,7 @@ async fn a_watch_of_health_does_not_hold_up_a_stop() {
     let mut server = TestServer::with_limits(limits).await;
     let mut health = HealthClient::new(server.operator.channel.clone());
     let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
-    watch.message().await.unwrap();
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     server.shut_down();
     let done = tokio::time::timeout(PATIENCE, server.serving.take().unwrap()).await;
     done.expect("it waits for the watch").unwrap().unwrap();
