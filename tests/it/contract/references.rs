@@ -53,7 +53,9 @@ fn files(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let file_name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() && !file_name.starts_with('.') && file_name != "target" {
+        // What tools have put there is not ours.
+        let is_ours = !file_name.starts_with('.') && !["target", "node_modules"].contains(&file_name);
+        if path.is_dir() && is_ours {
             files(&path, extension, found);
         } else if path.extension().is_some_and(|found| found == extension) {
             found.push(path);

@@ -152,7 +152,9 @@ async fn a_token_is_exchanged_by_whoever_presents_it() {
             let claims = answer.claims();
             assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(world.account.id), &json!(id)));
             assert_eq!(claims["aud"], json!(["shop", "https://billing.example/"]));
-            assert_eq!((claims.get("act"), &answer.body["expires_in"]), (None, &json!(60)));
+            assert_eq!(claims.get("act"), None);
+            // A second may pass between the two.
+            assert!((59..=60).contains(&answer.body["expires_in"].as_i64().unwrap()), "{}", answer.body);
         }
     }
 }
