@@ -114,7 +114,7 @@ export class Channel {
       throw signal?.aborted ? aborted(signal) : CountersignError.from(error);
     } finally {
       signal?.removeEventListener("abort", cancel);
-      // What comes after the end of interest is nobody's error.
+      // What comes after the end of interest is an error of no caller.
       call.on("error", () => {});
       call.cancel();
     }

@@ -60,7 +60,7 @@ const TIMEOUT = 10;
 const ATTEMPT = 10;
 /** What was not used for so long is not refreshed any more. */
 const IDLE = 600;
-/** How often a file is looked at, in seconds, beside each exchange. */
+/** How often a file is checked for a change, in seconds, beside each exchange. */
 const FILE_EVERY = 5;
 
 /**

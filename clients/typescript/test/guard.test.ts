@@ -333,7 +333,7 @@ test("Fetch: a client tries a 401 once more with a new JWT", async (t) => {
   assert.equal((await call(`${base}/`, { method: "POST", body: "x" })).status, 401);
 });
 
-/** The status of a request whose path nobody normalises. */
+/** The status of a request whose path is sent as it is. */
 function raw(base: string, path: string, jwt: string): Promise<number | undefined> {
   const { hostname, port } = new URL(base);
   return new Promise((resolve, reject) => {

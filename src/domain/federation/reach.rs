@@ -30,7 +30,7 @@ const CLOSED_V4: [([u8; 4], u32); 16] = [
 /// Networks within `2000::/3` that are not globally reachable, in the same way. Outside of that nothing is, but
 /// for the prefix of NAT64.
 const CLOSED_V6: [(u128, u32); 4] = [
-    // Assignments of the IETF: Teredo, benchmarks, ORCHID and others. Teredo is looked at before.
+    // Assignments of the IETF: Teredo, benchmarks, ORCHID and others. Teredo is checked before.
     (0x2001 << 112, 23),
     (0x2001_0db8 << 96, 32),
     (0x2620_004f_8000 << 80, 48),
