@@ -12,12 +12,15 @@ use common::{Client, Deployment, option, progress};
 use countersign::clock::Clock;
 use countersign::db::accounts;
 use countersign::db::accounts::AccountFilter;
+use countersign::db::pool::Db;
+use countersign::db::session::SessionSettings;
 use countersign::domain::accounts::AccountState;
 use countersign::domain::accounts::search::{Needle, Searchable};
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::domain::values::kinds::AccountKind;
 use countersign::domain::values::permissions::Right;
 use countersign::grpc::pb;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
@@ -88,7 +91,7 @@ async fn run(count: usize, times: usize) -> Result<()> {
     without_index(&pool, fill(&pool, &large, count)).await?;
     sqlx::raw_sql("vacuum analyze").execute(&pool).await?;
     progress(format_args!("filled in {:.0} s", began.elapsed().as_secs_f64()));
-    plans(&pool, &large).await?;
+    plans(deployment.options(), &large).await?;
     let mut slow = Vec::new();
     println!("\n| list | small ms | large ms | ratio |\n|---|---|---|---|");
     for (name, request, is_goal) in cases() {
@@ -126,10 +129,10 @@ async fn measure(
 }
 
 /// Prints the plans of the statements of a page, a filtered page and a search.
-async fn plans(pool: &PgPool, org: &str) -> Result<()> {
+async fn plans(options: PgConnectOptions, org: &str) -> Result<()> {
     let org_id = OrgId::parse(org).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let query = |text: &str| Needle::parse(org_id, text).map_err(|wrong| anyhow::anyhow!("{wrong}"));
-    let mut db = pool.acquire().await?;
+    let mut db = Db::lazy(options, 1, SessionSettings::default()).acquire().await?;
     let explain = "load 'auto_explain'; set auto_explain.log_min_duration = 0;
                    set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
                    set client_min_messages = log";
@@ -156,7 +159,6 @@ async fn plans(pool: &PgPool, org: &str) -> Result<()> {
         println!("\n== {name}");
         accounts::page(&mut db, org_id, &filter, None, 50).await.context("listing")?;
     }
-    db.close().await?;
     Ok(())
 }
 

@@ -14,6 +14,8 @@ mod cpu;
 mod doors;
 #[path = "load/echo.rs"]
 mod echo;
+#[path = "load/federation.rs"]
+mod federation;
 #[path = "load/generator.rs"]
 mod generator;
 #[path = "load/http1.rs"]
@@ -40,23 +42,26 @@ use beside::Beside;
 use bytes::Bytes;
 use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::db;
-use countersign::db::load_connections::LoadConnections;
+use countersign::db::pool::Db;
 use countersign::db::session::SessionSettings;
 use countersign::db::tokens::principals::LoadedWith;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
 use cpu::{own_thread, used, used_below};
 use doors::Doors;
+use federation::Federation;
 use generator::{Calls, Slice, framed, load, pass};
 use peer::{Issued, Peer};
 use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
-use tenant::{Tenant, Token};
+use tenant::{Owner, Tenant, Token};
 
 /// The number of tokens that the warm rows use in turn.
 const WARM: usize = 1_000;
 /// The number of tokens that the cold rows use in turn.
 const COLD: usize = 20_000;
+/// The orgs over which tokens of another cold row are spread.
+const SPREAD: usize = 500;
 /// The orgs that are changed beside the load: one alone may not use so many connections.
 const OTHER_ORGS: usize = 16;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
@@ -90,18 +95,25 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     tenant::require_space(scale)?;
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
-    let warm = deployment.serve(&[])?;
+    let warm = deployment.serve(&["--federation-issuers", federation::ISSUERS])?;
     let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
     let metrics = free_address()?;
     let scraped = deployment.serve(&["--metrics-listen", &metrics.to_string()])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
-    let tokens = shuffled(tenant.add_tokens(COLD, COLD).await?);
+    let tokens = shuffled(tenant.add_tokens(&tenant.accounts, COLD, COLD).await?);
     let other = warm.client(&deployment.operator).await?;
+    let owners = Owner::spread(&other, SPREAD).await?;
+    let spread = shuffled(tenant.add_tokens(&owners, COLD, COLD).await?);
+    let federation = Federation::make(&deployment, &warm).await?;
     let mut other_orgs = Vec::new();
     for number in 0..OTHER_ORGS {
-        other_orgs.push(other.make_org(&format!("other{number}"), "things/one").await?);
+        // Changed by an account of its own, as most orgs are.
+        let org = other.make_org(&format!("other{number}"), "things/one").await?;
+        let account = other.make_account(&org, "admin", &[("orgs.write", "*")]).await?;
+        let (_, token) = other.make_token(&org, &account).await?;
+        other_orgs.push((other.with(&token)?, org));
     }
 
     let answers = check(&tenant, &warm, &tokens[0].1).await?;
@@ -119,6 +131,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         scraper: Scraper::start(metrics),
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
         cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
+        spread: Target::new(&cold, EXCHANGE, None, exchanges_of(&spread))?,
         postgres: deployment.server.pid(),
         core: cores.map(|cores| cores.server),
         lasts,
@@ -147,6 +160,11 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     }
     ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
+    progress("the JWTs of other issuers");
+    let mut federated = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        federated.push(federation.round(&bench).await?);
+    }
     progress("the same by OAuth over HTTP, and as JSON");
     let strings: Vec<_> = tokens[..WARM].iter().map(|(_, token)| token.as_str()).collect();
     let doors = Doors::new(&bench.warm, &strings)?;
@@ -169,6 +187,8 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let beside_peer = bench.beside_peer(peer.as_ref(), rounds).await?;
     report::print(&report::Results {
         rounds: &all,
+        algorithms: &federation.algorithms(),
+        federated: &federated,
         doors: &by_door,
         beside: &beside,
         scaled: scaled.as_ref(),
@@ -223,6 +243,8 @@ struct Bench<'a> {
     scraper: Scraper,
     introspect: Target<'a>,
     cold: Target<'a>,
+    /// The same for tokens of many orgs.
+    spread: Target<'a>,
     /// The process id of the postmaster.
     postgres: u32,
     core: Option<usize>,
@@ -232,9 +254,10 @@ struct Bench<'a> {
     deployment: &'a Deployment,
     db: &'a PgPool,
     token_ids: Vec<TokenId>,
-    /// A client that changes other orgs.
+    /// A client that signs in.
     other: &'a Client,
-    other_orgs: Vec<String>,
+    /// Orgs that are changed, each with a client that may.
+    other_orgs: Vec<(Client, String)>,
 }
 
 /// The measurement of a row, and of the echo right before it.
@@ -269,6 +292,10 @@ struct Round {
     warm: Pair,
     introspect: Pair,
     cold: Pair,
+    /// Cold exchanges of tokens of many orgs.
+    spread: Pair,
+    /// Echo and warm exchanges at half of the rates that were reached.
+    half: Pair,
     /// Warm exchanges without a scraper, and with one.
     scraped: Pair,
     /// The CPU time of what a warm exchange counts.
@@ -325,12 +352,17 @@ impl Bench<'_> {
         let counting = self.on_the_servers_core(counting).await?;
         let introspect = self.pair(&self.short_echo, &self.introspect).await?;
         let cold = self.pair(&self.echo, &self.cold).await?;
+        let spread = self.pair(&self.echo, &self.spread).await?;
+        let half = Pair {
+            echo: self.measure_at(&self.echo, Some(warm.echo.rate / 2.0)).await?,
+            row: self.measure_at(&self.warm, Some(warm.row.rate / 2.0)).await?,
+        };
         let before = transactions(self.db).await?;
         let (reads, loads) = self.reads().await?;
         // The statistics of a session are complete once it has ended.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let statements = (transactions(self.db).await? - before) / loads;
-        Ok(Round { warm, introspect, cold, scraped, counting, signature, reads, statements })
+        Ok(Round { warm, introspect, cold, spread, half, scraped, counting, signature, reads, statements })
     }
 
     /// Warm exchanges alone, and beside other work of the server.
@@ -339,7 +371,7 @@ impl Bench<'_> {
         // One change for a hundred exchanges.
         let every = Duration::from_secs_f64(100.0 / alone.rate);
         let refused = Arc::<AtomicU64>::default();
-        let with = Beside::writes(self.other, &self.other_orgs, every, &refused);
+        let with = Beside::writes(&self.other_orgs, every, &refused);
         let writes = self.measure(&self.warm).await?;
         drop(with);
         let refused = refused.load(Ordering::Relaxed);
@@ -367,7 +399,7 @@ impl Bench<'_> {
     /// Warm and cold exchanges before and after so many more tokens are in the database.
     async fn at_scale(&self, tenant: &Tenant, tokens: usize, rounds: usize) -> Result<Scaled> {
         let few = self.some_rounds(&self.warm, &self.cold, rounds).await?;
-        let added = shuffled(tenant.add_tokens(tokens, COLD.min(tokens)).await?);
+        let added = shuffled(tenant.add_tokens(&tenant.accounts, tokens, COLD.min(tokens)).await?);
         let exchanges = exchanges_of(&added);
         let warm = Target::new(self.warm.server, EXCHANGE, None, exchanges[..WARM.min(tokens)].to_vec())?;
         let cold = Target::new(self.cold.server, EXCHANGE, None, exchanges)?;
@@ -395,8 +427,13 @@ impl Bench<'_> {
     }
 
     async fn measure(&self, target: &Target<'_>) -> Result<Measured> {
+        self.measure_at(target, None).await
+    }
+
+    /// Measures at this rate, or as fast as calls are answered.
+    async fn measure_at(&self, target: &Target<'_>, rate: Option<f64>) -> Result<Measured> {
         let meter = || Ok((used(target.server.pid())?, used_below(self.postgres)?));
-        let slice = load(&target.server.address, &target.calls, self.lasts, meter).await?;
+        let slice = load(&target.server.address, &target.calls, rate, self.lasts, meter).await?;
         let Slice { requests, seconds, before, after, latencies } = slice;
         let postgres = after.1.iter().map(|(pid, now)| now - before.1.get(pid).unwrap_or(&0.0)).sum::<f64>();
         let latencies: Sorted = latencies.into_iter().collect();
@@ -436,16 +473,15 @@ impl Bench<'_> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let settings = SessionSettings::default();
-                let connections = LoadConnections::lazy(options, READERS, settings);
+                let connections = Db::lazy(options, READERS, settings);
                 let (next, ceilings) = (AtomicUsize::new(0), Ceilings::default());
                 let with = LoadedWith { ceilings: &ceilings, master: &master };
                 let read = async |until: Option<Instant>| -> Result<()> {
                     loop {
                         let id = [ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()]];
                         let mut connection = connections.take().await?;
-                        let found = db::tokens::principals::find(connection.get(), &id, None, with);
+                        let found = db::tokens::principals::find(&mut connection, &id, None, with);
                         let found = found.await.map_err(|e| anyhow!("{e:?}"))?;
-                        connection.give_back();
                         ensure!(matches!(found[..], [Ok(Some(_))]), "one of our tokens was not found");
                         if until.is_none_or(|until| Instant::now() >= until) {
                             return Ok(());

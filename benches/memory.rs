@@ -12,12 +12,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use common::{option, own_path, progress};
 use countersign::clock::Clock;
-use countersign::domain::access::credential::{Credential, Derived};
+use countersign::domain::access::credential::Credential;
 use countersign::domain::access::held::Held;
+use countersign::domain::access::lists::Lists;
 use countersign::domain::access::member::Member;
 use countersign::domain::access::rights::HeldGrant;
 use countersign::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
-use countersign::domain::tokens::restrictions::Lists;
 use countersign::domain::tokens::secrets::{Secret, SecretRecord};
 use countersign::domain::values::ids::{AccountId, OrgId, TokenId};
 use countersign::domain::values::kinds::{AccountKind, TokenKind};
@@ -129,14 +129,13 @@ fn token(clock: &Clock, org_id: OrgId, number: usize, rules: Arc<Rules>) -> Resu
         .into(),
         restrictions: Lists::default(),
         may_manage_tokens: false,
-        create_time: now,
+        create_time: now.to_utc(),
         renew_time: None,
-        expire_time: Some(now),
-        last_use: now,
+        expire_time: Some(now.to_utc()),
+        last_use: now.to_utc(),
         revoked: false,
         tied_to: None,
         federated: None,
-        derived: Derived::default(),
     })
 }
 

@@ -122,26 +122,26 @@ impl OncePer {
     }
 }
 
-/// How often something happened within the present second, as far as one word counts it: the second
+/// How often something happened within the present period, as far as one word counts it: the number of the period
 /// above, and the count below.
 #[derive(Debug, Default)]
-pub struct PerSecond(AtomicU64);
+pub struct PerPeriod(AtomicU64);
 
-impl PerSecond {
-    /// Counts one more, and says whether that is more than so many.
-    pub fn is_more_than(&self, most: u64, second: u64) -> bool {
+impl PerPeriod {
+    /// Counts one more, and says whether that is more than so many in the period with this number.
+    pub fn is_more_than(&self, most: u64, period: u64) -> bool {
         const COUNT: u64 = u32::MAX as u64;
-        let now = second << 32;
+        let now = period << 32;
         let counted = |before: u64| Some(if before & !COUNT == now { before + 1 } else { now + 1 });
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
         before & !COUNT == now && before & COUNT >= most
     }
 }
 
-impl PerSecond {
-    /// Whether anything was counted in this second.
-    pub fn is_in(&self, second: u64) -> bool {
-        self.0.load(Ordering::Relaxed) >> 32 == second
+impl PerPeriod {
+    /// Whether anything was counted in this period.
+    pub fn is_in(&self, period: u64) -> bool {
+        self.0.load(Ordering::Relaxed) >> 32 == period
     }
 }
 
@@ -179,12 +179,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_so_many_of_a_second_are_many() {
-        let counted = PerSecond::default();
-        // Each second begins anew.
-        for second in [0, 7, 8] {
-            let many = [(); 5].map(|()| counted.is_more_than(3, second));
-            assert_eq!(many, [false, false, false, true, true], "{second}");
+    fn more_than_so_many_of_a_period_are_many() {
+        let counted = PerPeriod::default();
+        // Each period begins anew.
+        for period in [0, 7, 8] {
+            let many = [(); 5].map(|()| counted.is_more_than(3, period));
+            assert_eq!(many, [false, false, false, true, true], "{period}");
         }
     }
 

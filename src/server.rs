@@ -327,7 +327,10 @@ impl connections::Service for App {
         if let Some(path) = oauth::path(&self.issuer, request.uri().path()) {
             return match oauth::endpoint(request.method(), path, request.headers()) {
                 Ok(endpoint) => self.door.answer(request, &connection, Protocol::OAuth(endpoint)).await,
-                Err(refusal) => *refusal,
+                Err(refusal) => {
+                    let from = self.door.address_of(request.headers(), &connection);
+                    self.door.answer_plainly(from, std::future::ready(*refusal)).await
+                }
             };
         }
         if cors::is_preflight(&request) {
@@ -347,10 +350,14 @@ impl connections::Service for App {
         if media_type.starts_with("application/grpc") || self.door.knows(path) {
             return connect::refusal(request.method());
         }
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection);
-        let Ok(response) = self.http.clone().call(request).await;
-        response.map(Reply::http)
+        let mut asked = request.map(Body::new);
+        asked.extensions_mut().insert(connection.clone());
+        let from = self.door.address_of(asked.headers(), &connection);
+        let answer = async {
+            let Ok(response) = self.http.clone().call(asked).await;
+            response
+        };
+        self.door.answer_plainly(from, answer).await
     }
 }
 

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use countersign::commands::dev::connect_options;
 use countersign::crypto::seal::MasterKeys;
-use countersign::db::pool;
 use countersign::grpc::pb;
 use countersign_embedded_postgres as postgres;
 use countersign_os as os;
@@ -25,7 +24,7 @@ use nix::unistd::Pid;
 use pb::account_service_client::AccountServiceClient;
 use pb::org_service_client::OrgServiceClient;
 use pb::token_service_client::TokenServiceClient;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -164,7 +163,7 @@ impl Deployment {
 
     /// Opens connections of the bench to the database.
     pub fn pool(&self, connections: u32) -> PgPool {
-        pool::lazy(self.options(), connections)
+        PgPoolOptions::new().max_connections(connections).connect_lazy_with(self.options())
     }
 
     /// Starts `serve` with these flags, and waits until it is ready.
@@ -296,6 +295,15 @@ impl Client {
     /// A client on the same connection, with another credential.
     pub fn with(&self, bearer: &str) -> Result<Self> {
         Ok(Self { channel: self.channel.clone(), bearer: Bearer::new(bearer)? })
+    }
+
+    /// The body of the answer to a call of the RPC at this path, in JSON.
+    pub async fn json(&self, path: &str, message: String) -> Result<Vec<u8>> {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let mut request = request.body(tonic::body::Body::new(axum::body::Body::from(message)))?;
+        request.headers_mut().insert("authorization", self.bearer.0.to_str()?.parse()?);
+        let answer = tower::ServiceExt::oneshot(self.channel.clone(), request).await?;
+        Ok(axum::body::to_bytes(axum::body::Body::new(answer.into_body()), usize::MAX).await?.to_vec())
     }
 
     pub fn accounts(&self) -> AccountServiceClient<Bearing> {

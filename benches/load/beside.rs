@@ -27,14 +27,14 @@ impl Beside {
     /// One change in this time: the names, in turn, of orgs that have nothing to do with the tokens.
     ///
     /// Those that are refused are counted.
-    pub fn writes(client: &Client, org_ids: &[String], every: Duration, refused: &Arc<AtomicU64>) -> Self {
+    pub fn writes(orgs: &[(Client, String)], every: Duration, refused: &Arc<AtomicU64>) -> Self {
         let mut tasks = JoinSet::new();
         let mut clock = tokio::time::interval(every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (client, org_ids, refused) = (client.clone(), org_ids.to_vec(), refused.clone());
+        let (orgs, refused) = (orgs.to_vec(), refused.clone());
         tasks.spawn(async move {
             let mut changes = JoinSet::new();
-            for (number, org_id) in org_ids.iter().cycle().enumerate() {
+            for (number, (client, org_id)) in orgs.iter().cycle().enumerate() {
                 clock.tick().await;
                 let org =
                     pb::Org { id: org_id.clone(), display_name: number.to_string(), ..Default::default() };

@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Version, header};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::interval_at;
 
 pub const CONNECTIONS: usize = 8;
 pub const STREAMS: usize = 16;
@@ -108,25 +109,37 @@ pub async fn pass(address: &str, calls: &Arc<Calls>, count: usize) -> Result<()>
     Ok(())
 }
 
-/// Runs and measures the load for this long. A call that fails ends the bench.
+/// Runs and measures the load for this long: at this rate, in calls a second, or as fast as they are answered. A call that
+/// fails ends the bench.
 pub async fn load<M>(
     address: &str,
     calls: &Arc<Calls>,
+    rate: Option<f64>,
     lasts: Duration,
     meter: impl Fn() -> Result<M>,
 ) -> Result<Slice<M>> {
+    // The calls of the streams are spread over the time between two of one stream.
+    let every = rate.map(|rate| Duration::from_secs_f64((CONNECTIONS * STREAMS) as f64 / rate));
+    let started = tokio::time::Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicUsize::new(0));
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let mut streams = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for connection in 0..CONNECTIONS {
         let send = connect(address).await?;
-        for _ in 0..STREAMS {
+        for stream in 0..STREAMS {
             let (mut send, calls) = (send.clone(), calls.clone());
+            let mut clock = every.map(|every| {
+                let place = (stream * CONNECTIONS + connection) as u32;
+                interval_at(started + every * place / (CONNECTIONS * STREAMS) as u32, every)
+            });
             let (stop, done, latencies) = (stop.clone(), done.clone(), latencies.clone());
             streams.spawn(async move {
                 let mut mine = Vec::with_capacity(1 << 12);
                 while !stop.load(Ordering::Relaxed) {
+                    if let Some(clock) = &mut clock {
+                        clock.tick().await;
+                    }
                     let began = Instant::now();
                     call(&mut send, &calls).await?;
                     mine.push((began, began.elapsed()));

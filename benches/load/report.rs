@@ -7,6 +7,7 @@ use countersign::clock::Clock;
 
 use crate::common::Sorted;
 use crate::doors::{self, Passed};
+use crate::federation;
 use crate::generator::{CONNECTIONS, STREAMS};
 use crate::peer::Issued;
 use crate::{Besides, Measured, Pair, Round, Scaled};
@@ -14,6 +15,9 @@ use crate::{Besides, Measured, Pair, Round, Scaled};
 /// Everything that was measured.
 pub struct Results<'a> {
     pub rounds: &'a [Round],
+    /// The algorithms of other issuers, in the order of the rows.
+    pub algorithms: &'a [&'static str],
+    pub federated: &'a [Vec<federation::Row>],
     pub doors: &'a [doors::Round],
     pub beside: &'a [Besides],
     pub scaled: Option<&'a Scaled>,
@@ -28,6 +32,7 @@ pub struct Results<'a> {
 pub fn print(results: &Results<'_>) {
     head();
     rows(results.rounds);
+    federated(results);
     doors(results.doors);
     beside(results.beside);
     if let Some(scaled) = results.scaled {
@@ -71,10 +76,11 @@ fn rows(rounds: &[Round]) {
         echo(|m| m.p99).show(0)
     );
     type Row = (&'static str, fn(&Round) -> &Pair);
-    let rows: [Row; 3] = [
+    let rows: [Row; 4] = [
         ("exchange, warm", |round| &round.warm),
         ("introspection of a token, warm", |round| &round.introspect),
         ("exchange, cold", |round| &round.cold),
+        ("exchange, cold, tokens of many orgs", |round| &round.spread),
     ];
     for (name, pair) in rows {
         println!(
@@ -107,6 +113,32 @@ fn rows(rounds: &[Round]) {
         over(&|round| round.warm.row.postgres).show(1)
     );
     println!("| statements of a load that is alone | {} |", over(&|round| round.statements).show(2));
+    println!(
+        "| p99 at half of the top load ÷ echo's at half of its own | {} |",
+        over(&|round| round.half.row.p99 / round.half.echo.p99).show(2)
+    );
+}
+
+/// The shares of the limit, over the rounds, of each algorithm.
+fn federated_shares<'a>(results: &'a Results<'_>) -> impl Iterator<Item = (&'static str, Sorted)> + 'a {
+    let shares = |place: usize| results.federated.iter().map(move |rows| rows[place].share()).collect();
+    results.algorithms.iter().enumerate().map(move |(place, algorithm)| (*algorithm, shares(place)))
+}
+
+fn federated(results: &Results<'_>) {
+    println!("\n| exchange of a JWT of another issuer | share of the limit | CPU µs | requests/s |");
+    println!("|---|---|---|---|");
+    for (place, (algorithm, shares)) in federated_shares(results).enumerate() {
+        let over = |value: &dyn Fn(&Measured) -> f64| {
+            results.federated.iter().map(|rows| value(&rows[place].pair.row)).collect::<Sorted>()
+        };
+        println!(
+            "| {algorithm} | {} | {} | {} |",
+            shares.show(2),
+            over(&|m| m.cpu).show(1),
+            over(&|m| m.rate).show(0)
+        );
+    }
 }
 
 type Door = fn(&doors::Round) -> &Passed;
@@ -157,13 +189,17 @@ const PARTS: [(&str, Part); 3] = [
 ];
 
 fn beside(all: &[Besides]) {
-    println!("\n| warm exchange beside | throughput with ÷ without | p99 with ÷ without |\n|---|---|---|");
+    println!(
+        "\n| warm exchange beside | throughput with ÷ without | p99 with ÷ without | CPU of the server with ÷ without |"
+    );
+    println!("|---|---|---|---|");
     for (name, part) in PARTS {
         let over = |value: &dyn Fn(&Besides) -> f64| all.iter().map(value).collect::<Sorted>().show(2);
         println!(
-            "| {name} | {} | {} |",
+            "| {name} | {} | {} | {} |",
             over(&|beside| part(beside).rate / beside.alone.rate),
-            over(&|beside| part(beside).p99 / beside.alone.p99)
+            over(&|beside| part(beside).p99 / beside.alone.p99),
+            over(&|beside| part(beside).cpu / beside.alone.cpu)
         );
     }
 }
@@ -209,6 +245,18 @@ fn goals(results: &Results<'_>) {
         8.0,
         over(&|round| round.cold.row.postgres / round.cold.echo.cpu),
     );
+    most(
+        "p99 at half of the top load ÷ echo's",
+        3.0,
+        over(&|round| round.half.row.p99 / round.half.echo.p99),
+    );
+    for (algorithm, shares) in federated_shares(results) {
+        least(
+            &format!("exchange of another issuer's JWT, {algorithm}, share of the limit"),
+            0.85,
+            shares.median(),
+        );
+    }
     least("throughput beside one change for a hundred", 0.9, beside(&|b| b.writes.rate / b.alone.rate));
     most("p99 beside logins of 64 clients, with ÷ without", 2.0, beside(&|b| b.logins.p99 / b.alone.p99));
     least("throughput beside a client that reads nothing", 0.9, beside(&|b| b.stalled.rate / b.alone.rate));

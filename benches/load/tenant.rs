@@ -14,12 +14,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::common::{Deployment, Served, progress};
+use crate::common::{Client, Deployment, Served, progress};
 
 /// The number of service accounts that the tokens belong to.
 const ACCOUNTS: usize = 100;
 /// The grants of each account.
-const GRANTS: [(&str, &str); 3] =
+pub const GRANTS: [(&str, &str); 3] =
     [("invoices.read", "*"), ("payments.read", "*"), ("invoices.write", "customers/acme")];
 /// How many tokens one `COPY` inserts.
 const BATCH: usize = 50_000;
@@ -31,9 +31,33 @@ pub struct Tenant {
     pub db: PgPool,
     /// The credential that introspects.
     pub verifier: String,
-    org: OrgId,
-    accounts: Vec<Uuid>,
+    pub accounts: Vec<Owner>,
     peppers: Peppers,
+}
+
+/// An account that owns tokens, with its org.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    org: Uuid,
+    account: Uuid,
+}
+
+impl Owner {
+    fn parse(org: &str, account: &str) -> Result<Self> {
+        let org = OrgId::parse(org).map_err(|wrong| anyhow!("{wrong}"))?.uuid();
+        Ok(Self { org, account: AccountId::parse(account).map_err(|wrong| anyhow!("{wrong}"))?.uuid() })
+    }
+
+    /// One in each of so many orgs, which are made through the API.
+    pub async fn spread(operator: &Client, orgs: usize) -> Result<Vec<Self>> {
+        progress(format_args!("making {orgs} orgs of one account"));
+        let mut owners = Vec::with_capacity(orgs);
+        for number in 0..orgs {
+            let org = operator.make_org(&format!("spread-{number}"), "customers/acme").await?;
+            owners.push(Self::parse(&org, &operator.make_account(&org, "worker", &GRANTS).await?)?);
+        }
+        Ok(owners)
+    }
 }
 
 /// A token: its id and its token string.
@@ -48,29 +72,28 @@ impl Tenant {
         let mut accounts = Vec::with_capacity(ACCOUNTS);
         for number in 0..ACCOUNTS {
             let id = operator.make_account(&org, &format!("worker-{number}"), &GRANTS).await?;
-            accounts.push(AccountId::parse(&id).map_err(|wrong| anyhow!("{wrong}"))?.uuid());
+            accounts.push(Owner::parse(&org, &id)?);
         }
         let verifier = operator.make_account(&org, "verifier", &[("tokens.introspect", "*")]).await?;
         let (_, verifier) = operator.make_token(&org, &verifier).await?;
         let db = deployment.pool(2);
-        let org = OrgId::parse(&org).map_err(|wrong| anyhow!("{wrong}"))?;
         let peppers = db::keys::find_peppers(&db, &deployment.master_keys()?).await?;
-        Ok(Self { db, verifier, org, accounts, peppers })
+        Ok(Self { db, verifier, accounts, peppers })
     }
 
-    /// Inserts so many tokens, for the accounts in turn, and returns so many of them, spread over all.
-    pub async fn add_tokens(&self, count: usize, returned: usize) -> Result<Vec<Token>> {
+    /// Inserts so many tokens, for the owners in turn, and returns so many of them, spread over all.
+    pub async fn add_tokens(&self, owners: &[Owner], count: usize, returned: usize) -> Result<Vec<Token>> {
         ensure!((1..=count).contains(&returned), "not more than are inserted");
         progress(format_args!("inserting {count} tokens"));
         let (clock, mut said) = (Clock::default(), Instant::now());
         let mut some = Vec::with_capacity(returned);
         for first in (0..count).step_by(BATCH) {
             let batch = first..(first + BATCH).min(count);
-            let mut rows = Rows::new(self.org, clock.now())?;
+            let mut rows = Rows::new(clock.now())?;
             for number in batch {
                 let id = clock.new_id::<TokenId>();
                 let token = TokenString::new(TokenStringKind::SecretToken, id, random());
-                rows.add(&token, self.accounts[number % self.accounts.len()], &self.peppers)?;
+                rows.add(&token, owners[number % owners.len()], &self.peppers)?;
                 if number * returned / count != (number + 1) * returned / count {
                     some.push((id, token.expose().to_owned()));
                 }
@@ -103,7 +126,6 @@ pub fn require_space(tokens: usize) -> Result<()> {
 
 /// The rows of some tokens, as `COPY` reads them.
 struct Rows {
-    org: String,
     now: String,
     end: String,
     credentials: Vec<u8>,
@@ -112,10 +134,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(org: OrgId, now: OffsetDateTime) -> Result<Self> {
+    fn new(now: OffsetDateTime) -> Result<Self> {
         let end = now + time::Duration::days(30);
         Ok(Self {
-            org: org.uuid().to_string(),
             now: now.format(&Rfc3339)?,
             end: end.format(&Rfc3339)?,
             credentials: Vec::new(),
@@ -124,8 +145,9 @@ impl Rows {
         })
     }
 
-    fn add(&mut self, token: &TokenString<'_>, account: Uuid, peppers: &Peppers) -> Result<()> {
-        let Self { org, now, end, credentials, tokens, secrets } = self;
+    fn add(&mut self, token: &TokenString<'_>, owner: Owner, peppers: &Peppers) -> Result<()> {
+        let Self { now, end, credentials, tokens, secrets } = self;
+        let Owner { org, account } = owner;
         let (id, record) = (token.id().uuid(), peppers.record(token));
         writeln!(credentials, "{id}\t{org}\t{account}")?;
         writeln!(tokens, "{org}\t{id}\t{account}\tSECRET\t{{}}\t{{}}\t{{}}\tf\t1\t{now}\t{end}")?;

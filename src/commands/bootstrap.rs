@@ -51,7 +51,7 @@ pub(super) async fn run(args: BootstrapArgs) -> anyhow::Result<()> {
     let pools = database::open(&args.database, 2, 1).await?;
     let limits = CredentialLimits::OF_COMMANDS;
     let (issuer, algorithm) = (args.issuer.issuer()?, args.signing.signing_algorithm);
-    let db = pools.main.pool();
+    let db = pools.main.clone();
     issuer::require(&db, &issuer).await?;
     let state = State::open(pools, master, algorithm, issuer, limits, Clock::default()).await?;
     let exists = find_operator(&state).await?.is_some();

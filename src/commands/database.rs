@@ -40,7 +40,7 @@ pub(super) async fn open_within(
     let shared = pooler::probe(&options).await?;
     let settings = SessionSettings { statement_timeout, shared };
     let pools = Pools::open(&options, connections, load_connections, settings);
-    schema::check(&pools.main.pool()).await?;
+    schema::check(&pools.main).await?;
     Ok(pools)
 }
 

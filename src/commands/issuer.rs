@@ -1,7 +1,6 @@
 //! The issuer of a deployment: recorded at the first start, and changed by `countersign issuer set`.
 
 use anyhow::{Result, bail};
-use sqlx::PgPool;
 
 use super::{database, keys};
 use crate::clock::Clock;
@@ -10,6 +9,7 @@ use crate::config::args::{IssuerCommand, IssuerSetArgs};
 use crate::db;
 use crate::db::events;
 use crate::db::events::{Author, Change, FieldChange};
+use crate::db::pool::Db;
 use crate::domain::values::ids::SYSTEM_ORG;
 
 pub(super) async fn run(command: IssuerCommand) -> Result<()> {
@@ -22,7 +22,7 @@ pub(super) async fn run(command: IssuerCommand) -> Result<()> {
 ///
 /// # Errors
 /// A sentence that names both, and the way to change it.
-pub(super) async fn require(db: &PgPool, issuer: &Issuer) -> Result<()> {
+pub(super) async fn require(db: &Db, issuer: &Issuer) -> Result<()> {
     match db::deployment::find_issuer(db).await? {
         Some(recorded) if recorded != issuer.to_string() => bail!(
             "--issuer {issuer}: the issuer of this database is {recorded}. Start with that one, or change it on \
@@ -36,13 +36,13 @@ pub(super) async fn require(db: &PgPool, issuer: &Issuer) -> Result<()> {
 ///
 /// # Errors
 /// Those of [`require`].
-pub(super) async fn claim(db: &PgPool, issuer: &Issuer) -> Result<()> {
+pub(super) async fn claim(db: &Db, issuer: &Issuer) -> Result<()> {
     db::deployment::record_issuer(db, &issuer.to_string()).await?;
     require(db, issuer).await
 }
 
 /// Records the issuer of this start, whatever it was before: `dev` owns its database.
-pub(super) async fn own(db: &PgPool, issuer: &Issuer) -> Result<()> {
+pub(super) async fn own(db: &Db, issuer: &Issuer) -> Result<()> {
     Ok(db::deployment::replace_issuer(db, &issuer.to_string()).await?)
 }
 
@@ -50,7 +50,8 @@ async fn set(args: IssuerSetArgs) -> Result<()> {
     let issuer = args.issuer()?;
     let text = issuer.to_string();
     let pools = database::open(&args.database, 1, 1).await?;
-    let mut tx = pools.main.pool().begin().await?;
+    let mut connection = pools.main.acquire().await?;
+    let mut tx = connection.begin().await?;
     let log = keys::lock_log(&mut tx).await?;
     let before = db::deployment::find_issuer(&mut *tx).await?;
     if before.as_ref() == Some(&text) {

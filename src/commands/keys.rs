@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::ensure;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::database;
 use crate::clock::{Clock, random};
@@ -15,6 +15,7 @@ use crate::db::events::feed::wake;
 use crate::db::events::{Author, Change};
 use crate::db::keys::sealed::Sealed;
 use crate::db::keys::{find_peppers, sealed};
+use crate::db::pool::Db;
 use crate::db::{events, retrying};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::domain::values::subject::Subject;
@@ -40,7 +41,7 @@ async fn open(args: &KeysArgs) -> anyhow::Result<(MasterKeys, Pools)> {
 async fn print_list(args: KeysArgs) -> anyhow::Result<()> {
     let (master, pools) = open(&args).await?;
     println!("the current master key is {}", master.current());
-    let entries = list(&pools.main.pool(), &master).await?;
+    let entries = list(&pools.main, &master).await?;
     for entry in &entries {
         println!("{entry}");
     }
@@ -51,10 +52,10 @@ async fn print_list(args: KeysArgs) -> anyhow::Result<()> {
 
 async fn reseal_all(args: KeysArgs) -> anyhow::Result<()> {
     let (master, pools) = open(&args).await?;
-    let (db, current) = (pools.main.pool(), master.current());
+    let (db, current) = (&pools.main, master.current());
     let progress = |name: &str| println!("{name}: now sealed under master key {current}");
-    let resealed = reseal(&db, &master, &Clock::default(), progress).await?;
-    let entries = list(&db, &master).await?;
+    let resealed = reseal(db, &master, &Clock::default(), progress).await?;
+    let entries = list(db, &master).await?;
     let left: Vec<_> =
         entries.iter().filter(|entry| !entry.opens || entry.under.as_deref() != Some(current)).collect();
     println!("{resealed} of {} were resealed", entries.len());
@@ -73,7 +74,7 @@ async fn reseal_all(args: KeysArgs) -> anyhow::Result<()> {
 
 async fn create_pepper(args: KeysArgs) -> anyhow::Result<()> {
     let (master, pools) = open(&args).await?;
-    let number = new_pepper(&pools.main.pool(), &master, &Clock::default()).await?;
+    let number = new_pepper(&pools.main, &master, &Clock::default()).await?;
     println!("pepper {number} was created: new secrets are stored under it, older ones at their next use");
     Ok(())
 }
@@ -101,7 +102,7 @@ impl fmt::Display for Entry {
 }
 
 /// Lists all sealed values of the database, and their master keys.
-pub async fn list(db: &PgPool, master: &MasterKeys) -> Result<Vec<Entry>> {
+pub async fn list(db: &Db, master: &MasterKeys) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for table in Sealed::ALL {
         let mut after = None;
@@ -124,7 +125,7 @@ pub async fn list(db: &PgPool, master: &MasterKeys) -> Result<Vec<Entry>> {
 /// Rows that are sealed under it already stay as they are, so that the command continues where it was
 /// interrupted. Rows that do not open stay as well. `progress` is called after each transaction.
 pub async fn reseal(
-    db: &PgPool,
+    db: &Db,
     master: &MasterKeys,
     clock: &Clock,
     mut progress: impl FnMut(&str),
@@ -151,13 +152,14 @@ pub async fn reseal(
 ///
 /// Returns the id of the last one, and the names of those that were resealed.
 async fn batch(
-    db: &PgPool,
+    db: &Db,
     master: &MasterKeys,
     clock: &Clock,
     table: Sealed,
     after: Option<&str>,
 ) -> Result<(Option<String>, Vec<String>)> {
-    let mut tx = db.begin().await?;
+    let mut connection = db.acquire().await?;
+    let mut tx = connection.begin().await?;
     let log = lock_log(&mut tx).await?;
     let rows = sealed::lock_page(&mut tx, table, after, BATCH).await?;
     let (mut ids, mut values, mut names) = (Vec::new(), Vec::new(), Vec::new());
@@ -182,9 +184,10 @@ async fn batch(
 ///
 /// Every server stores new secrets under it as soon as it is notified of it, and re-hashes older ones
 /// when they are next used.
-pub async fn new_pepper(db: &PgPool, master: &MasterKeys, clock: &Clock) -> Result<i32> {
+pub async fn new_pepper(db: &Db, master: &MasterKeys, clock: &Clock) -> Result<i32> {
     retrying(|| async {
-        let mut tx = db.begin().await?;
+        let mut connection = db.acquire().await?;
+        let mut tx = connection.begin().await?;
         let log = lock_log(&mut tx).await?;
         let peppers = find_peppers(&mut *tx, master).await.map_err(Error::internal)?;
         // A number that a row has which we cannot use is skipped.

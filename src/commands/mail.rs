@@ -51,10 +51,10 @@ pub(super) async fn run(command: MailCommand) -> Result<()> {
 /// Prints each email that was given up, with `--waiting` also those that are still retried.
 async fn list(args: MailListArgs) -> Result<()> {
     let pools = database::open(&args.database, 1, 1).await?;
-    let db = pools.main.pool();
+    let db = &pools.main;
     let (mut count, mut after) = (0_usize, None);
     loop {
-        let page = outbox::page_unsent(&db, args.waiting, after, PAGE).await?;
+        let page = outbox::page_unsent(db, args.waiting, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.mail_id);
         count += page.len();
@@ -69,7 +69,7 @@ async fn list(args: MailListArgs) -> Result<()> {
 async fn retry(args: MailRetryArgs) -> Result<()> {
     let pools = database::open(&args.database, 1, 1).await?;
     let ids = (!args.all).then_some(args.ids.as_slice());
-    let retried = outbox::retry(&pools.main.pool(), ids, Clock::default().now()).await?;
+    let retried = outbox::retry(&pools.main, ids, Clock::default().now()).await?;
     for id in &retried {
         println!("{id}: is retried");
     }
@@ -89,7 +89,7 @@ async fn show_link(args: MailShowLinkArgs) -> Result<()> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let pools = database::open(&args.database, 2, 1).await?;
     let issuer = args.issuer.issuer()?;
-    recorded_issuer::require(&pools.main.pool(), &issuer).await?;
+    recorded_issuer::require(&pools.main, &issuer).await?;
     let pages_url = args.pages_url.unwrap_or_else(|| WebUrl::from(&issuer));
     // The key that signs is there since the first server started: nothing new is signed here.
     let algorithm = SigningAlgorithm::EdDsa;

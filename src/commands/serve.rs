@@ -30,7 +30,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
         Some(limits.statement_timeout()),
     )
     .await?;
-    let db = pools.main.pool();
+    let db = pools.main.clone();
     issuer::require(&db, &issuer).await?;
     let listener =
         server::bind(&listening.listen, tls.clone(), listening.insecure_listen, "--tls-cert and --tls-key")

@@ -6,6 +6,7 @@
 
 mod activity;
 mod calls;
+mod clients;
 mod connection;
 mod handshake;
 mod room;
@@ -28,10 +29,10 @@ use tokio::time::{Instant, sleep};
 use table::Table;
 
 pub use activity::Closing;
+pub use clients::{Client, Clients};
 pub use connection::{Connection, Service};
 pub use room::{GaveWay, Place, Room};
 pub use settings::Settings;
-pub use table::client_of;
 
 /// The descriptors that are left for other things than connections of clients and to the database:
 /// files, the mail server, look-ups of names, and connections that were accepted and not yet counted.

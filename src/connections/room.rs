@@ -1,16 +1,16 @@
 //! Places for requests that wait on their clients, shared fairly: where there are too many, the client
-//! that has the most loses the one that has waited longest.
+//! that has the most, or is in the network that has the most for its size, loses the one that has waited longest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::table::client_of;
+use super::clients::{Client, Clients, Part};
 
-/// What part of a room's bytes the settled calls of one client may hold: one of so many.
+/// What part of a room's bytes the settled calls of one client, and all in its widest network, may hold: one of so
+/// many.
 const SHARES: usize = 4;
 
 /// A number of places, and of bytes that they hold together.
@@ -25,12 +25,9 @@ struct Inside {
     next_id: u64,
     /// In the order of their arrival.
     calls: BTreeMap<u64, WaitingCall>,
-    clients: HashMap<Client, Held>,
+    clients: Clients<Held>,
     all: Held,
 }
-
-/// None where the address is not known.
-type Client = Option<IpAddr>;
 
 /// What the calls of a client, or of all clients, have of the room.
 #[derive(Clone, Copy, Default)]
@@ -39,6 +36,12 @@ struct Held {
     waiting: usize,
     bytes: usize,
     settled_bytes: usize,
+}
+
+impl Part for Held {
+    fn is_nothing(&self) -> bool {
+        self.calls == 0
+    }
 }
 
 struct WaitingCall {
@@ -67,13 +70,13 @@ impl Room {
         Arc::new(Self { most_calls, most_bytes, inside: Mutex::default() })
     }
 
-    /// A place for a call from this address, which may have to give way at once.
-    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, bytes: usize) -> (Place, GaveWay) {
+    /// A place for a call of this client, which may have to give way at once.
+    pub fn enter(self: &Arc<Self>, client: impl Into<Client>, bytes: usize) -> (Place, GaveWay) {
         let (sender, gave_way) = oneshot::channel();
         let mut inside = self.inside();
         let id = inside.next_id;
         inside.next_id += 1;
-        let client = address.map(client_of);
+        let client = client.into();
         let call = WaitingCall { client, bytes, settled: false, permit: None, _gives_way: sender };
         inside.calls.insert(id, call);
         inside.count(client, |held| {
@@ -98,18 +101,14 @@ impl Room {
 impl Inside {
     fn count(&mut self, client: Client, change: impl Fn(&mut Held)) {
         change(&mut self.all);
-        let held = self.clients.entry(client).or_default();
-        change(held);
-        if held.calls == 0 {
-            self.clients.remove(&client);
-        }
+        self.clients.count(client, change);
     }
 
     /// False if no call waits.
     fn make_one_give_way(&mut self, measure: impl Fn(&Held) -> usize) -> bool {
-        let with_waiting = self.clients.iter().filter(|(_, held)| held.waiting > 0);
-        let Some((client, _)) = with_waiting.max_by_key(|(_, held)| measure(held)) else { return false };
-        let client = *client;
+        let with_waiting = self.clients.all().filter(|(_, held)| held.waiting > 0);
+        let most = with_waiting.max_by_key(|(client, _)| self.clients.weight(*client, &measure));
+        let Some((client, _)) = most else { return false };
         let mut of_client = self.calls.iter_mut().filter(|(_, call)| call.client == client);
         let Some((&id, _)) = of_client.find(|(_, call)| !call.settled) else { return false };
         self.leave(id);
@@ -158,7 +157,7 @@ impl Place {
             return true;
         }
         let (client, bytes) = (call.client, call.bytes);
-        let of_client = inside.clients.get(&client).map_or(0, |held| held.settled_bytes);
+        let of_client = inside.clients.of_widest(client).settled_bytes;
         let settled = inside.all.calls - inside.all.waiting;
         if settled >= self.room.most_calls || of_client + bytes > self.room.most_bytes / SHARES {
             inside.leave(self.id);
@@ -183,10 +182,13 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::domain::values::ids::OrgId;
 
     fn enter(room: &Arc<Room>, from: &str, bytes: usize) -> (Place, GaveWay) {
-        room.enter(Some(from.parse().unwrap()), bytes)
+        room.enter(from.parse::<IpAddr>().unwrap(), bytes)
     }
 
     fn waits((_, gave_way): &mut (Place, GaveWay)) -> bool {
@@ -216,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn a_network_with_many_hosts_loses_its_places() {
+        let room = Room::new(64, 0);
+        let mut fleet = [(); 2].map(|()| enter(&room, "192.0.2.1", 0));
+        let hosts = (0..256_u32).map(|host| enter(&room, &format!("2001:db8:0:{host:x}00::1"), 0));
+        let mut hosts: Vec<_> = hosts.collect();
+        assert_eq!(fleet.each_mut().map(waits), [true, true]);
+        assert_eq!(hosts.iter_mut().filter_map(|host| waits(host).then_some(())).count(), 62);
+    }
+
+    #[test]
+    fn the_org_with_the_most_loses_a_place() {
+        let room = Room::new(3, 0);
+        let enter = |org: u128| room.enter(Client::Org(OrgId::from_u128(org)), 0);
+        let mut one = enter(1);
+        let mut many = [(); 3].map(|()| enter(2));
+        assert!(waits(&mut one));
+        assert_eq!(many.each_mut().map(waits), [false, true, true]);
+    }
+
+    #[test]
     fn bytes_are_shared_as_places_are() {
         let room = Room::new(10, 100);
         let mut small = enter(&room, "192.0.2.1", 10);
@@ -238,7 +260,8 @@ mod tests {
         assert_eq!(room.inside().all.bytes, 94);
         drop((small, large, growing, late, larger, full));
         let inside = room.inside();
-        assert_eq!((inside.all.bytes, inside.all.settled_bytes, inside.clients.len()), (0, 0, 0));
+        assert_eq!((inside.all.bytes, inside.all.settled_bytes), (0, 0));
+        assert!(inside.clients.is_empty());
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
 use super::activity::{Activity, Phase};
+use super::clients::{Client, Clients};
 
 /// How many connections are compared to find the one that gives way.
 const SAMPLE: usize = 1_024;
@@ -23,7 +24,7 @@ struct Entries {
     /// Where the entry of each id is.
     places: HashMap<u64, usize>,
     /// How many connections there are from each client.
-    clients: HashMap<IpAddr, usize>,
+    clients: Clients<usize>,
     next_id: u64,
     /// Where the next comparison begins.
     cursor: usize,
@@ -31,7 +32,7 @@ struct Entries {
 
 struct Entry {
     id: u64,
-    client: IpAddr,
+    client: Client,
     activity: Arc<Activity>,
 }
 
@@ -69,7 +70,7 @@ impl Table {
             return None;
         }
         let activity = Arc::new(Activity::new(Instant::now));
-        let id = entries.add(client_of(address), activity.clone());
+        let id = entries.add(address.into(), activity.clone());
         drop(entries);
         Some(Entered { place: Place { table: self.clone(), id, activity }, made_room })
     }
@@ -85,12 +86,12 @@ impl Table {
 }
 
 impl Entries {
-    fn add(&mut self, client: IpAddr, activity: Arc<Activity>) -> u64 {
+    fn add(&mut self, client: Client, activity: Arc<Activity>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.places.insert(id, self.all.len());
         self.all.push(Entry { id, client, activity });
-        *self.clients.entry(client).or_default() += 1;
+        self.clients.count(client, |connections| *connections += 1);
         id
     }
 
@@ -100,16 +101,11 @@ impl Entries {
         if let Some(moved) = self.all.get(at) {
             self.places.insert(moved.id, at);
         }
-        if let Some(count) = self.clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(&client);
-            }
-        }
+        self.clients.count(client, |connections| *connections -= 1);
     }
 
-    /// Of the client with the most connections, the one that has waited longest for its first
-    /// request, else for another one. The client that opens the most is the one that loses them.
+    /// Of the client with the most connections, or in the network with the most for its size, the one that has waited
+    /// longest for its first request, else for another one. The client that opens the most is the one that loses them.
     fn make_room(&mut self) -> bool {
         let length = self.all.len();
         // Where all of one sample answer requests, those of the next one may not.
@@ -119,7 +115,7 @@ impl Entries {
             let sample = (0..length.min(SAMPLE)).map(|step| &self.all[(begin + step) % length]);
             let waiting = sample.filter(|entry| entry.activity.phase() != Phase::Busy);
             let first = waiting.max_by_key(|entry| {
-                let of_client = self.clients.get(&entry.client).copied().unwrap_or_default();
+                let of_client = self.clients.weight(entry.client, |connections| *connections);
                 (of_client, entry.activity.phase(), Reverse(entry.id))
             });
             let Some(Entry { id, activity, .. }) = first else { continue };
@@ -135,14 +131,6 @@ impl Entries {
 impl Drop for Place {
     fn drop(&mut self) {
         self.table.entries().remove(self.id);
-    }
-}
-
-/// The client behind an address: with IPv6 one has a whole network of 64 bits.
-pub fn client_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 
@@ -187,6 +175,25 @@ mod tests {
         drop((silent, idle, other, seventh, busy));
         assert_eq!(table.len(), 0);
         assert!(table.entries().clients.is_empty() && table.entries().places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_network_of_many_hosts_is_one_that_opens_many() {
+        let table = Arc::new(Table::new(64));
+        let pool = [(); 2].map(|()| table.enter(address("192.0.2.1")).unwrap().place);
+        let site = |host: u32| format!("2001:db8:0:{host:x}::1");
+        let mut many: Vec<_> =
+            (0..62_u32).map(|host| table.enter(address(&site(host * 256))).unwrap().place).collect();
+        // Each is the only one of its /56, and their /48 has more for its size than the other client has.
+        for host in 62..80 {
+            let entered = table.enter(address(&site(host * 256))).unwrap();
+            assert!(entered.made_room);
+            many.push(entered.place);
+        }
+        for idle in &pool {
+            assert!(!gave_way(idle).await);
+        }
+        drop(many);
     }
 
     #[test]

@@ -48,24 +48,14 @@ fn is_sealed(master: &MasterKeys, place: &str, text: &str, sealed: &[u8]) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::federation::issuer::{IssuerKind, Trust, TrustFields};
+    use crate::domain::federation::issuer::{IssuerKind, TrustFields};
     use crate::domain::federation::rule::{RuleMatch, SubjectMatch};
     use crate::domain::tokens::restrictions::Restrictions;
     use crate::domain::values::ids::{AccountId, IssuerId, RuleId};
     use crate::error::Violations;
 
     fn issuer(id: u128, name: &str) -> Issuer {
-        let fields = TrustFields {
-            kind: IssuerKind::Oidc,
-            issuer: name,
-            jwks: "",
-            bundle_uri: "",
-            algorithms: &[],
-            max_assertion_lifetime: None,
-            single_use_jti: false,
-            shared: false,
-        };
-        Issuer::new(IssuerId::from_u128(id), Trust::read(&mut Violations::default(), &fields).unwrap())
+        Issuer::new(IssuerId::from_u128(id), TrustFields::of(IssuerKind::Oidc, name).trust())
     }
 
     fn rule(id: u128, subject: &str) -> Rule {

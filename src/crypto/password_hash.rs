@@ -12,6 +12,7 @@
 //! `db::passwords::set` in it. Nothing else in the server computes Argon2.
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -23,7 +24,7 @@ use countersign_os::{GiveWay, give_way};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
-use super::password_places::{Asker, Places, overloaded};
+use super::password_places::{Asker, Place, Places, overloaded};
 use super::seal::{MasterKeys, SealPurpose};
 use crate::clock::random;
 use crate::config::PasswordHashing;
@@ -95,35 +96,46 @@ struct Threads {
     /// For passwords of known clients. Their parts of the places are small, and one that signs in must
     /// not wait until a busy core has nothing else to do.
     known: Runtime,
-    /// For passwords of strangers, which give way to all other work.
+    /// The same where more of their org wait: an org that asks for many gives way to all other work.
+    known_many: Runtime,
+    /// For passwords of strangers, which give way too.
     strangers: Runtime,
-    /// For new passwords, which give way to those who sign in, too.
+    /// For new passwords, which give way too.
     new: Runtime,
 }
 
 impl Threads {
+    /// For each kind no more threads than there are cores: more would be no sooner done with all of their hashes, and
+    /// together they would take more of a busy core.
     fn start(most: u32) -> Self {
-        let threads = |name: &str| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = |name: &str, how: GiveWay| {
             let mut threads = Builder::new_current_thread();
-            threads.thread_name(name).max_blocking_threads(most as usize);
-            threads
+            threads.thread_name(name).max_blocking_threads(cores.min(most as usize));
+            threads.on_thread_start(move || give_way(how));
+            threads.build().expect("a runtime of nothing but threads needs nothing")
         };
-        let started = "a runtime of nothing but threads needs nothing";
         Self {
-            known: threads("passwords").build().expect(started),
-            strangers: threads("strangers")
-                .on_thread_start(|| give_way(GiveWay::Much))
-                .build()
-                .expect(started),
-            new: threads("new-passwords").on_thread_start(|| give_way(GiveWay::Most)).build().expect(started),
+            known: threads("passwords", GiveWay::Sooner),
+            known_many: threads("many-passwords", GiveWay::Most),
+            strangers: threads("strangers", GiveWay::Most),
+            new: threads("new-passwords", GiveWay::Most),
         }
     }
 
-    fn of(&self, asker: Asker) -> &Runtime {
+    fn of(&self, asker: Asker, place: &Place) -> &Runtime {
         match asker {
+            Asker::Known(_) if place.more_wait() => &self.known_many,
             Asker::Known(_) => &self.known,
             Asker::Stranger(_) => &self.strangers,
             Asker::Setting(_) => &self.new,
+        }
+    }
+
+    /// Ends them without waiting.
+    fn shut_down(self) {
+        for threads in [self.known, self.known_many, self.strangers, self.new] {
+            threads.shutdown_background();
         }
     }
 }
@@ -261,7 +273,7 @@ impl Passwords {
         self.computed.fetch_add(1, Ordering::Relaxed);
         let threads = self.threads.as_ref().ok_or_else(|| Error::internal("no hash is made any more"))?;
         let (span, memory, typed) = (tracing::Span::current(), self.memory.clone(), typed.clone());
-        let made = threads.of(asker).spawn_blocking(move || {
+        let made = threads.of(asker, &place).spawn_blocking(move || {
             // Held until the memory is free again, even if the call was cancelled meanwhile.
             let _place = place;
             let _call = span.entered();
@@ -279,9 +291,7 @@ impl Drop for Passwords {
     fn drop(&mut self) {
         // It may be dropped in an async task, which must not block.
         if let Some(threads) = self.threads.take() {
-            threads.known.shutdown_background();
-            threads.strangers.shutdown_background();
-            threads.new.shutdown_background();
+            threads.shut_down();
         }
     }
 }
@@ -395,6 +405,25 @@ mod tests {
         // A hash that takes more slots than there are runs when no other one does.
         let least = Passwords::new(cheap(1 << 10, 2), master);
         assert_eq!(verify(&least).await.unwrap(), Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn an_org_of_which_more_wait_gives_way() {
+        let passwords = Passwords::new(cheap(1 << 10, 1), Arc::new(MasterKeys::for_tests()));
+        let (places, threads) = (&passwords.places, passwords.threads.as_ref().unwrap());
+        let runs_on = |place: &Place, expected: &Runtime| std::ptr::eq(threads.of(KNOWN, place), expected);
+        let alone = places.take(KNOWN, 1).await.unwrap();
+        assert!(runs_on(&alone, &threads.known));
+        let (mut first, mut second) =
+            (std::pin::pin!(places.take(KNOWN, 1)), std::pin::pin!(places.take(KNOWN, 1)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        drop(alone);
+        let one_of_many = first.await.unwrap();
+        assert!(runs_on(&one_of_many, &threads.known_many));
+        drop(one_of_many);
+        assert!(runs_on(&second.await.unwrap(), &threads.known));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Who may compute a hash of a password next: places that are shared fairly.
+//! Who may compute a hash of a password next, or verify a slow signature: places that are shared fairly.
 //!
 //! A hash takes memory and 20 ms of a core, and every client can ask for one. So the places have parts
 //! for three kinds of work, none of which takes the others', and within a part all take turns:
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::OrgId;
-use crate::domain::values::networks::{Neighbourhood, neighbourhoods};
+use crate::domain::values::networks::Neighbourhood;
 use crate::error::{Error, Reason, Result};
 
 /// When to retry after too many waited. A turn comes much sooner.
@@ -59,9 +59,7 @@ impl Asker {
     fn turn(self) -> Turn {
         match self {
             Self::Known(org_id) | Self::Setting(org_id) => Turn::Org(org_id),
-            Self::Stranger(address) => {
-                Turn::Network(address.known().and_then(|address| neighbourhoods(address).pop()))
-            }
+            Self::Stranger(address) => Turn::Network(address.known().map(Neighbourhood::widest)),
         }
     }
 }
@@ -84,8 +82,9 @@ struct Shared {
 struct Part {
     most: u32,
     used: u32,
-    /// The most that may wait in all.
+    /// The most that may wait in all, and of one turn.
     room: usize,
+    room_of_turn: usize,
     waiting: usize,
     queues: HashMap<Turn, VecDeque<Waiter>>,
     /// The turns of which any waits, the next one first.
@@ -103,6 +102,15 @@ pub struct Place {
     places: Places,
     part: usize,
     weight: u32,
+    /// Whether more of the same turn waited when it was granted.
+    more_wait: bool,
+}
+
+impl Place {
+    /// Whether more of the same org or network waited for a place when it was granted.
+    pub fn more_wait(&self) -> bool {
+        self.more_wait
+    }
 }
 
 impl Drop for Place {
@@ -120,17 +128,24 @@ impl Drop for Place {
 impl Places {
     /// This many places. With three or more, each part has its own; with fewer, the parts take turns.
     pub fn new(all: u32) -> Self {
-        let (strangers, setting) = ((all / 3).max(1), (all / 4).max(1));
+        Self::with_room(all, (all / 4).max(1), MAX_WAITING, MAX_STRANGERS)
+    }
+
+    /// The same, where so many places are for setting passwords, and so many may wait of one org or network, and of
+    /// all strangers.
+    pub fn with_room(all: u32, setting: u32, of_turn: usize, of_strangers: usize) -> Self {
+        let strangers = (all / 3).max(1);
         let known = all.saturating_sub(strangers + setting).max(1);
         let part = |most, room| Part {
             most,
             used: 0,
             room,
+            room_of_turn: of_turn,
             waiting: 0,
             queues: HashMap::new(),
             round: VecDeque::new(),
         };
-        let parts = [part(known, usize::MAX), part(strangers, MAX_STRANGERS), part(setting, usize::MAX)];
+        let parts = [part(known, usize::MAX), part(strangers, of_strangers), part(setting, usize::MAX)];
         Self { shared: Arc::new(Mutex::new(Shared { free: all, parts, next: 0 })), all }
     }
 
@@ -202,11 +217,11 @@ impl Shared {
         let mut granted = Vec::new();
         while let Some(part) = self.part_of_next_turn() {
             // One that takes more than is free is not overtaken: it might never begin.
-            let Some(waiter) = self.parts[part].pop_if(self.free) else { break };
+            let Some((waiter, more_wait)) = self.parts[part].pop_if(self.free) else { break };
             self.free -= waiter.weight;
             self.parts[part].used += waiter.weight;
             self.next = (part + 1) % self.parts.len();
-            let place = Place { places: places.clone(), part, weight: waiter.weight };
+            let place = Place { places: places.clone(), part, weight: waiter.weight, more_wait };
             granted.push((waiter.place, place));
         }
         granted
@@ -223,11 +238,11 @@ impl Shared {
 impl Part {
     /// Whether one more may wait for this turn. Those that have given up are removed first.
     fn has_room(&mut self, turn: Turn) -> bool {
-        if let Some(queue) = self.queues.get_mut(&turn).filter(|queue| queue.len() >= MAX_WAITING) {
+        if let Some(queue) = self.queues.get_mut(&turn).filter(|queue| queue.len() >= self.room_of_turn) {
             let before = queue.len();
             queue.retain(|waiter| !waiter.place.is_closed());
             self.waiting -= before - queue.len();
-            if queue.len() >= MAX_WAITING {
+            if queue.len() >= self.room_of_turn {
                 return false;
             }
         }
@@ -288,19 +303,21 @@ impl Part {
         None
     }
 
-    /// Takes the one whose turn it is out of the queue if that many places are enough for it.
-    fn pop_if(&mut self, free: u32) -> Option<Waiter> {
+    /// Takes the one whose turn it is out of the queue if that many places are enough for it. Says also whether more
+    /// of its turn wait.
+    fn pop_if(&mut self, free: u32) -> Option<(Waiter, bool)> {
         let turn = *self.round.front()?;
         let queue = self.queues.get_mut(&turn)?;
         let waiter = queue.pop_front_if(|waiter| waiter.weight <= free)?;
         self.waiting -= 1;
         self.round.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&turn);
-        } else {
+        let more_wait = !queue.is_empty();
+        if more_wait {
             self.round.push_back(turn);
+        } else {
+            self.queues.remove(&turn);
         }
-        Some(waiter)
+        Some((waiter, more_wait))
     }
 }
 

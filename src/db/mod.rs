@@ -4,13 +4,13 @@
 //! read; the others write, and take the transaction of the caller.
 
 pub mod accounts;
+pub mod connections;
 pub mod deployment;
 pub mod distribution;
 pub mod email_budgets;
 pub mod events;
 pub mod federation;
 pub mod keys;
-pub mod load_connections;
 pub mod named_permissions;
 pub mod orgs;
 pub mod outbox;
@@ -24,6 +24,7 @@ pub mod sign_in;
 pub mod sqlstate;
 pub mod sweep;
 pub mod tokens;
+pub mod transaction;
 pub mod verifiers;
 
 use std::time::Duration;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use crate::clock::Jitter;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::names::Invalid;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// How many times a transaction is tried in all.
 const MAX_TRIES: u32 = 4;
@@ -52,6 +53,17 @@ pub async fn retrying<T, F: Future<Output = Result<T>>>(mut transaction: impl Fn
             result => return result,
         }
     }
+}
+
+/// Waits for the database so long at most, where no client waits whose deadline ends it before.
+///
+/// A statement on a connection whose network is gone ends only when TCP gives up, which takes a quarter of an hour.
+///
+/// # Errors
+/// Those of the work; `DATABASE_UNAVAILABLE` where it took too long.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = tokio::time::timeout(limit, work).await;
+    outcome.unwrap_or_else(|_| Err(Reason::DatabaseUnavailable.into()))
 }
 
 /// The name of the constraint that a write violated.

@@ -8,29 +8,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{
-    PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
-};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Describe, Either, Execute, Executor, Postgres, SqlSafeStr as _, SqlStr,
-    Transaction,
-};
-use tokio_stream::Stream;
+use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Connection as _, Describe, Either, Execute, Executor, Postgres, SqlStr};
+use tokio::time::{sleep, timeout};
+use tokio_stream::{Stream, StreamExt as _};
 
-use super::load_connections::LoadConnections;
+use super::connections::{Connection, Generation, Target};
 use super::session::SessionSettings;
 use super::sqlstate;
+use super::transaction::Transaction;
 
 /// The connections that follow the feed, beside those that can be chosen.
 pub const FEED_CONNECTIONS: u32 = 4;
 
 /// How long a call waits for a connection before it fails.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long a returned connection is assumed to work: the driver pings the database when it is
-/// returned. Another ping cost a round trip for each statement of a busy server.
-const FRESH: Duration = Duration::from_secs(1);
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it pauses where a database has no connection for it yet.
+const FULL: Duration = Duration::from_millis(50);
 
 /// How long a statement that loads a credential may take. Those who wait for it have given up before
 /// that: without a limit it would keep its connection from other loads.
@@ -38,53 +32,6 @@ const LOAD_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the transaction of a background job may take for one statement.
 const JOB_STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Begins a transaction, in one round trip. When the network to this server is cut, PostgreSQL
-/// keeps waiting for the next statement and holds the transaction's locks, an org's row for
-/// example, until TCP times out, which takes hours: these timeouts end such a transaction.
-/// Transactions that wait for its locks time out earlier. Otherwise each would acquire the lock in
-/// turn, though their clients are gone as well.
-///
-/// The time limit of a statement is set here too: a pooler may give each transaction another session.
-fn begin(statement_timeout: Duration) -> String {
-    format!(
-        "begin; set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '3s'; \
-         set local statement_timeout = {}",
-        statement_timeout.as_millis()
-    )
-}
-
-async fn begin_within(
-    pool: &PgPool,
-    statement_timeout: Duration,
-) -> sqlx::Result<Transaction<'static, Postgres>> {
-    match begin_on(pool.acquire().await?, statement_timeout).await {
-        // The connection was closed while it was idle, and nothing was executed: those that were
-        // idle beside it are closed too, and a new one is opened.
-        Err(error) if sqlstate::note(&error) == sqlstate::Meaning::DropConnection => {
-            begin_on(pool.acquire().await?, statement_timeout).await
-        }
-        begun => begun,
-    }
-}
-
-/// Begins in a task of its own, which goes on where the caller is cancelled: the driver counts a transaction
-/// only once `BEGIN` was answered. Dropped before that, the connection would return to the pool with a
-/// transaction open that the driver does not roll back, and the statements of the next user would not be
-/// committed.
-async fn begin_on(
-    connection: PoolConnection<Postgres>,
-    statement_timeout: Duration,
-) -> sqlx::Result<Transaction<'static, Postgres>> {
-    let statement = AssertSqlSafe(begin(statement_timeout)).into_sql_str();
-    let begun = tokio::spawn(Transaction::begin(connection, Some(statement)));
-    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
-}
-
-/// Begins a transaction of a background job: a statement of it may take longer than any call.
-pub async fn begin_job(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
-    begin_within(pool, JOB_STATEMENT_TIMEOUT).await
-}
 
 /// Options from a URL, `postgres://user:password@host/database`. The PG* variables of the
 /// environment, which the driver reads by itself, are ignored: what is not in the URL has its
@@ -104,116 +51,111 @@ pub fn options(url: &str) -> Result<PgConnectOptions, String> {
     }
 }
 
-/// A pool that connects when it is first needed, without a time limit for statements.
-pub fn lazy(options: PgConnectOptions, max_connections: u32) -> PgPool {
-    lazy_with(options, max_connections, SessionSettings::default())
-}
-
-fn lazy_with(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(Duration::from_secs(300))
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                if let Some(statement) = settings.first_statement() {
-                    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
-                }
-                Ok(())
-            })
-        })
-        .before_acquire(|connection, since| {
-            Box::pin(async move {
-                if sqlstate::is_suspect(since.age) {
-                    return Ok(false);
-                }
-                if since.idle_for >= FRESH {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        // A session that cannot go on is closed, and not handed out again.
-        .after_release(|_, since| Box::pin(async move { Ok(!sqlstate::is_suspect(since.age)) }))
-        .connect_lazy_with(options)
-}
-
-/// A pool whose connections can all be dropped at once.
+/// A pool of connections, which are opened when they are needed. Clones share it.
 ///
-/// When the network to a database is cut, its connections hang in their current operation, and
-/// continue to hang after the network is back: nothing notifies them. A pool waits for each of
-/// them before it gives the place to another. This one is replaced by a new pool instead. Clones
-/// share it.
+/// All connections can be dropped at once. When the network to a database is cut, they hang in their
+/// current operation, and continue to hang after the network is back: nothing notifies them. Their
+/// places are given to others then, and nothing waits for them.
 #[derive(Clone)]
-pub struct Db(Arc<SharedPool>);
+pub struct Db(Arc<Shared>);
 
-struct SharedPool {
-    options: PgConnectOptions,
-    max_connections: u32,
-    settings: SessionSettings,
-    pool: ArcSwap<PgPool>,
+struct Shared {
+    target: Arc<Target>,
+    connections: ArcSwap<Generation>,
     closed: AtomicBool,
 }
 
 impl Db {
-    /// Connects when it is first needed.
+    /// At most so many connections to this database. Connects when it is first needed.
     pub fn lazy(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> Self {
-        let pool = ArcSwap::from_pointee(lazy_with(options.clone(), max_connections, settings));
-        Self(Arc::new(SharedPool {
-            options,
-            max_connections,
-            settings,
-            pool,
-            closed: AtomicBool::new(false),
-        }))
+        let target = Arc::new(Target { options, settings, max_connections });
+        let connections = ArcSwap::new(Generation::new(target.clone()));
+        Self(Arc::new(Shared { target, connections, closed: AtomicBool::new(false) }))
     }
 
-    /// The current pool.
-    pub fn pool(&self) -> PgPool {
-        PgPool::clone(&self.0.pool.load())
+    /// The options of its connections.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.0.target.options
     }
 
     /// How many connections are idle, and how many are in use.
     pub fn count(&self) -> (usize, usize) {
-        let pool = self.pool();
-        let idle = pool.num_idle();
-        (idle, (pool.size() as usize).saturating_sub(idle))
+        self.0.connections.load().count()
     }
 
     /// The most connections that it opens.
     pub fn max_connections(&self) -> u32 {
-        self.0.max_connections
+        self.0.target.max_connections
     }
 
-    pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        self.pool().acquire().await
+    /// A connection, once one is free. How long that may take is for the caller to limit.
+    ///
+    /// # Errors
+    /// If the database cannot be connected to, or all connections were closed.
+    pub async fn take(&self) -> sqlx::Result<Connection> {
+        loop {
+            let connections = self.0.connections.load_full();
+            if self.is_closed() {
+                return Err(sqlx::Error::PoolClosed);
+            }
+            if let Some(connection) = connections.take().await? {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// A connection, with the time limit of a call. A database that starts, or has no connection to spare, is asked
+    /// again within it.
+    ///
+    /// # Errors
+    /// If there is none in time.
+    pub async fn acquire(&self) -> sqlx::Result<Connection> {
+        let acquire = async {
+            loop {
+                match self.take().await {
+                    Err(error) if may_connect_soon(&error) => sleep(FULL).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        timeout(ACQUIRE_TIMEOUT, acquire).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Begins a transaction with the time limits of a call.
-    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        begin_within(&self.pool(), self.0.settings.statement_timeout.unwrap_or_default()).await
+    pub async fn begin(&self) -> sqlx::Result<Transaction> {
+        self.begin_within(self.0.target.settings.statement_timeout).await
     }
 
     /// Begins a transaction of a background job: a statement of it may take longer than any call.
-    pub async fn begin_job(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        begin_job(&self.pool()).await
+    pub async fn begin_job(&self) -> sqlx::Result<Transaction> {
+        self.begin_within(Some(JOB_STATEMENT_TIMEOUT)).await
     }
 
-    /// Drops all connections. A caller that waits for one gets an error at once; a caller that has
-    /// one may continue to use it.
+    async fn begin_within(&self, statement_timeout: Option<Duration>) -> sqlx::Result<Transaction> {
+        match Transaction::begin(self.acquire().await?, statement_timeout).await {
+            // The connection was closed while it was idle, and nothing was executed: those that were
+            // idle beside it are closed too, and a new one is opened.
+            Err(error) if sqlstate::note(&error) == sqlstate::Meaning::DropConnection => {
+                Transaction::begin(self.acquire().await?, statement_timeout).await
+            }
+            begun => begun,
+        }
+    }
+
+    /// Drops all connections. A caller that waits for one gets a new one; a caller that has one may continue to
+    /// use it.
     pub fn renew(&self) {
         if self.is_closed() {
             return;
         }
-        let new = lazy_with(self.0.options.clone(), self.0.max_connections, self.0.settings);
-        let old = self.0.pool.swap(Arc::new(new));
-        // Dropped without a closing message: the other side may be gone.
-        while let Some(idle) = old.try_acquire() {
-            drop(idle.detach());
-        }
-        // No connection is handed out from here on; this does not wait until all are returned.
-        drop(old.close());
+        let former = self.0.connections.swap(Generation::new(self.0.target.clone()));
+        // Without a closing message: the other side may be gone.
+        drop(former.drop_all());
+    }
+
+    /// Waits until all its connections are dropped.
+    pub fn until_dropped(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.0.connections.load().until_dropped()
     }
 
     /// Whether it was closed permanently.
@@ -221,10 +163,23 @@ impl Db {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    /// Closes all connections permanently.
+    /// Closes all connections permanently; those in use when they are given back.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
-        self.pool().close().await;
+        let idle = self.0.connections.load().drop_all();
+        for connection in idle {
+            // The database may be gone already.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+/// Whether a database that refused a connection may take one soon: it starts, or others have all that it has.
+fn may_connect_soon(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(refused) => refused.is_transient_in_connect_phase(),
+        _ => false,
     }
 }
 
@@ -234,7 +189,7 @@ pub struct Pools {
     /// For what handlers read and write.
     pub main: Db,
     /// For loading the data behind a credential.
-    pub loads: LoadConnections,
+    pub loads: Db,
     /// For following the feed: one connection listens, one polls, one reads keys, one origins.
     pub feed: Db,
 }
@@ -244,8 +199,9 @@ impl Pools {
     pub fn open(options: &PgConnectOptions, main: u32, loads: u32, settings: SessionSettings) -> Self {
         Self {
             main: Db::lazy(options.clone(), main, settings),
-            loads: LoadConnections::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
-            feed: Db::lazy(options.clone(), FEED_CONNECTIONS, settings),
+            loads: Db::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
+            // The one that listens stands beside them.
+            feed: Db::lazy(options.clone(), FEED_CONNECTIONS - 1, settings),
         }
     }
 
@@ -266,14 +222,14 @@ impl Pools {
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("max_connections", &self.0.max_connections).finish_non_exhaustive()
+        f.debug_struct("Db").field("count", &self.count()).finish_non_exhaustive()
     }
 }
 
 type BoxFuture<'e, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'e>>;
 type BoxStream<'e, T> = Pin<Box<dyn Stream<Item = sqlx::Result<T>> + Send + 'e>>;
 
-/// A statement on any free connection, as with the pool itself.
+/// A statement on any free connection, which is given back when the statement ends.
 impl<'p> Executor<'p> for &'_ Db {
     type Database = Postgres;
 
@@ -282,7 +238,15 @@ impl<'p> Executor<'p> for &'_ Db {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        (&self.pool()).fetch_many(query)
+        let db = self.clone();
+        Box::pin(sqlx_core::try_stream! {
+            let mut connection = db.acquire().await?;
+            let mut parts = connection.fetch_many(query);
+            while let Some(part) = parts.next().await {
+                r#yield!(part?);
+            }
+            Ok(())
+        })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Option<PgRow>>
@@ -290,20 +254,23 @@ impl<'p> Executor<'p> for &'_ Db {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        (&self.pool()).fetch_optional(query)
+        let db = self.clone();
+        Box::pin(async move { db.acquire().await?.fetch_optional(query).await })
     }
 
     fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, PgStatement>
     where
         'p: 'e,
     {
-        (&self.pool()).prepare_with(sql, parameters)
+        let db = self.clone();
+        Box::pin(async move { db.acquire().await?.prepare_with(sql, parameters).await })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Describe<Postgres>>
     where
         'p: 'e,
     {
-        (&self.pool()).describe(sql)
+        let db = self.clone();
+        Box::pin(async move { db.acquire().await?.describe(sql).await })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{PgConnection, PgPool};
 
 use super::distribution::{self, DistributionError};
+use super::pool::Db;
 use super::sqlstate;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -83,11 +84,11 @@ pub async fn version(connection: &mut PgConnection) -> sqlx::Result<i64> {
 }
 
 /// Refuses a schema that is not compatible with this binary.
-pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
+pub async fn check(db: &Db) -> Result<(), SchemaError> {
     let versions = sqlx::query!(
         r#"select max(version) as "version!", max(oldest_binary) as "oldest_binary!" from schema_versions"#
     );
-    let row = versions.fetch_one(pool).await.map_err(|error| {
+    let row = versions.fetch_one(db).await.map_err(|error| {
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         // Undefined table.
         if code.as_deref() == Some("42P01") { SchemaError::Missing } else { SchemaError::Database(error) }
@@ -99,6 +100,6 @@ pub async fn check(pool: &PgPool) -> Result<(), SchemaError> {
     if row.version < ours {
         return Err(SchemaError::Behind { has: row.version, needs: ours });
     }
-    let mut connection = pool.acquire().await.map_err(SchemaError::Database)?;
+    let mut connection = db.acquire().await.map_err(SchemaError::Database)?;
     distribution::check(&mut connection).await.map_err(SchemaError::Distribution)
 }

@@ -1,14 +1,14 @@
 //! The sweep of rows whose retention has expired, in all tables that have one.
 
+use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgPool, Postgres};
 use time::{Duration, OffsetDateTime};
 
 use super::email_budgets;
 use super::federation::presentations;
 use super::orgs::invitations;
-use super::pool::begin_job;
+use super::pool::Db;
 use super::requests;
 use super::sign_in::sessions;
 use super::tokens::{secrets, used_assertions};
@@ -40,7 +40,7 @@ const SECRET_RETENTION: Duration = Duration::days(30);
 ///
 /// Any number of nodes may do it at once. Each table has a transaction of its own, in which a
 /// statement may take longer than any call.
-pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
+pub async fn sweep(db: &Db, now: OffsetDateTime) -> Result<u64> {
     // Rows that are not settled stay: no client that resumes the feed can have received them yet. The
     // position up to which rows were deleted is stored in the same statement, so that such a client
     // learns that it has missed some.
@@ -60,7 +60,7 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
            select count(*) as "rows!" from gone"#,
         now - FEED_RETENTION
     );
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     let feed = feed.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     let requests = sqlx::query!("delete from requests where create_time < $1", now - requests::RETENTION);
@@ -79,25 +79,25 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     let codes = sqlx::query!("delete from codes where expire_time < $1", now - CODE_RETENTION);
     let resets =
         sqlx::query!("delete from reset_requests where create_time < $1", now - RESET_REQUEST_RETENTION);
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     let mut deleted = feed as u64 + sessions::sweep(&mut tx, now).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += invitations::sweep(&mut *tx, now).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += email_budgets::sweep(&mut *tx, now).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += secrets::sweep(&mut tx, now - SECRET_RETENTION).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += used_assertions::sweep(&mut *tx, now).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += verifiers::sweep(&mut *tx, now).await?;
     tx.commit().await?;
-    let mut tx = begin_job(db).await?;
+    let mut tx = db.begin_job().await?;
     deleted += presentations::sweep(&mut tx, now).await?;
     tx.commit().await?;
     for query in [emails, requests, event_resources, events, origins, logins, codes, resets] {
@@ -106,8 +106,8 @@ pub async fn sweep(db: &PgPool, now: OffsetDateTime) -> Result<u64> {
     Ok(deleted)
 }
 
-async fn carry_out(db: &PgPool, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
-    let mut tx = begin_job(db).await?;
+async fn carry_out(db: &Db, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+    let mut tx = db.begin_job().await?;
     let deleted = query.execute(&mut *tx).await?.rows_affected();
     tx.commit().await?;
     Ok(deleted)

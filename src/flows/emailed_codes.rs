@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::reading::Reading;
 use super::transaction::{Transaction, transact};
 use crate::clock::random;
 use crate::db;
@@ -17,7 +18,6 @@ use crate::db::sign_in::emailed_codes::{EmailedCode, NewCode};
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::mail::Mail;
 use crate::domain::sign_in::emailed_codes::{CodePurpose, End};
-use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
@@ -149,9 +149,9 @@ pub async fn check(
     state: &State,
     text: &str,
     kind: TokenStringKind,
-    from: ClientAddress,
+    origin: &RequestContext,
 ) -> Result<EmailedCode> {
-    let code = known(state, text, kind, from).await?;
+    let code = known(state, text, kind, origin).await?;
     code.check(state.clock.now())?;
     Ok(code)
 }
@@ -164,13 +164,17 @@ pub async fn known(
     state: &State,
     text: &str,
     kind: TokenStringKind,
-    from: ClientAddress,
+    origin: &RequestContext,
 ) -> Result<EmailedCode> {
+    let from = origin.address;
     let refuse = || state.principals.refuse(from, Reason::TokenInvalid);
     let text = TokenString::parse(text).ok().filter(|text| text.kind() == kind).ok_or_else(refuse)?;
     let code_id = text.id().uuid();
     let found = match state.principals.may_exist(code_id, from).await? {
-        true => db::sign_in::emailed_codes::find(&state.db.pool(), code_id).await?,
+        true => {
+            let mut db = Reading::anonymously(state, origin).await?;
+            db::sign_in::emailed_codes::find(&mut *db, code_id).await?
+        }
         false => None,
     };
     let record = found.as_ref().map(EmailedCode::record).transpose()?;
@@ -191,7 +195,7 @@ pub async fn revoke(
     text: &str,
     kind: TokenStringKind,
 ) -> Result<()> {
-    let code = match known(state, text, kind, origin.address).await {
+    let code = match known(state, text, kind, origin).await {
         Ok(code) => code,
         Err(error) if error.reason().code() == Status::Unauthenticated => return Ok(()),
         Err(error) => return Err(error),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::mailboxes::{Claim, Holder};
 use super::new_password::Rehearsed;
+use super::reading::Reading;
 use super::sign_in::SignedIn;
 use super::transaction::{Transaction, transact};
 use super::{emailed_codes, mailboxes};
@@ -32,7 +33,6 @@ use crate::domain::access::rights::{HeldGrant, Rights};
 use crate::domain::accounts::{AccountState, Details};
 use crate::domain::sign_in::emailed_codes::End;
 use crate::domain::sign_in::password::Password;
-use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, GrantId, InvitationId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::{DisplayName, Email, Profile};
@@ -55,10 +55,10 @@ pub struct FoundInvitation {
 ///
 /// # Errors
 /// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`.
-pub async fn look(state: &State, code: &str, from: ClientAddress) -> Result<FoundInvitation> {
-    let code = emailed_codes::check(state, code, TokenStringKind::Invitation, from).await?;
+pub async fn look(state: &State, code: &str, origin: &RequestContext) -> Result<FoundInvitation> {
+    let code = emailed_codes::check(state, code, TokenStringKind::Invitation, origin).await?;
     let org_id = code.org();
-    let mut db = state.db.acquire().await?;
+    let mut db = Reading::anonymously(state, origin).await?;
     let org = db::orgs::find(&mut *db, org_id).await?.ok_or(Reason::TokenRevoked)?;
     if org.lifecycle() != Default::default() {
         return Err(Reason::OrgSuspended.into());
@@ -159,7 +159,7 @@ pub async fn accept(
         // Nothing is locked during hashing.
         let rehearsal =
             async { transact!(state, author.clone(), |mut tx| { joining.rehearse(new, &mut tx).await }) };
-        let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+        let ((), rehearsed) = Rehearsed::by(state, org_id, rehearsal).await?;
         joining.record = Some(rehearsed.hash(state, (org_id, account_id), &new.password).await?);
     }
     transact!(state, author, |tx| { joining.carry_out(accepting, tx).await })
@@ -357,7 +357,7 @@ async fn rights_of_sender(
     let mut rights = Rights::default();
     if db::orgs::memberships::find(&mut *tx, org_id, sender).await?.is_some() {
         let held = db::accounts::grants::find_held(&mut *tx, org_id, sender).await?;
-        rights = held.rights().as_ref().clone();
+        rights = held.rights().clone();
     }
     if home == SYSTEM_ORG {
         let held = db::accounts::grants::find_held(&mut *tx, SYSTEM_ORG, sender).await?;

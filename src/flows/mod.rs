@@ -7,6 +7,7 @@ pub mod mailboxes;
 pub mod new_password;
 pub mod notify;
 pub mod password_reset;
+pub mod reading;
 pub mod request;
 pub mod shown_links;
 pub mod sign_in;

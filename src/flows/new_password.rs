@@ -7,7 +7,9 @@
 //! This is the only place that hashes new passwords, and it asks for the rehearsal.
 
 use crate::crypto::password_hash::{Owner, PasswordRecord};
+use crate::crypto::password_places::Asker;
 use crate::domain::sign_in::password::Password;
+use crate::domain::values::ids::OrgId;
 use crate::error::Result;
 use crate::state::State;
 
@@ -16,11 +18,21 @@ use crate::state::State;
 pub struct Rehearsed(());
 
 impl Rehearsed {
-    /// Runs all checks of the call: usually its transaction, up to the password, and rolled back.
+    /// Runs all checks of a call that sets a password in this org: usually its transaction, up to the password, and
+    /// rolled back.
     ///
     /// # Errors
-    /// Those of the checks: then nothing is hashed.
-    pub async fn by<T>(checks: impl Future<Output = Result<T>>) -> Result<(T, Self)> {
+    /// `OVERLOADED` if too many passwords of the org are being set already: that costs no statement. Those of the
+    /// checks: then nothing is hashed.
+    pub async fn by<T>(
+        state: &State,
+        org_id: OrgId,
+        checks: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Self)> {
+        let asker = Asker::Setting(org_id);
+        if !state.passwords.places.have_room(asker) {
+            return Err(state.passwords.shed(asker));
+        }
         Ok((checks.await?, Self(())))
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::emailed_codes::send_password_code;
 use super::new_password::Rehearsed;
+use super::reading::Reading;
 use super::sign_in::address_keys;
 use super::transaction::{Transaction, transact};
 use super::{emailed_codes, mailboxes};
@@ -63,7 +64,7 @@ pub async fn request(state: &State, origin: &Arc<RequestContext>, username: &Ema
 pub async fn answer_all(state: &State) -> Result<usize> {
     let mut looked_at = 0;
     loop {
-        let names = reset_requests::find(&state.db.pool(), BATCH).await?;
+        let names = reset_requests::find(&state.db, BATCH).await?;
         looked_at += names.len();
         let mut all = true;
         for name in &names {
@@ -131,13 +132,13 @@ pub struct Found {
 /// # Errors
 /// Those of [`emailed_codes::check`]; `ORG_SUSPENDED`, `ACCOUNT_DEACTIVATED` (deleted).
 pub async fn look(state: &State, origin: &Arc<RequestContext>, code: &str) -> Result<Found> {
-    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
-    let db = state.db.pool();
-    let org = db::orgs::find(&db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
+    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin).await?;
+    let mut db = Reading::anonymously(state, origin).await?;
+    let org = db::orgs::find(&mut *db, code.org()).await?.ok_or(Reason::OrgSuspended)?;
     if org.lifecycle() != Default::default() {
         return Err(Reason::OrgSuspended.into());
     }
-    let account = db::accounts::find(&db, code.org(), code.subject_id.into()).await?;
+    let account = db::accounts::find(&mut *db, code.org(), code.subject_id.into()).await?;
     let account = account.ok_or(Reason::AccountDeactivated)?;
     let is_first = account.password_time.is_none();
     Ok(Found { org: org.display_name, username: account.username, is_first })
@@ -157,7 +158,7 @@ pub async fn reset(
     code: &str,
     new_password: &str,
 ) -> Result<Account> {
-    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin.address).await?;
+    let code = emailed_codes::check(state, code, TokenStringKind::PasswordCode, origin).await?;
     let password =
         Password::required(new_password).map_err(|Invalid(wrong)| Error::invalid("new_password", wrong))?;
     let (org_id, account_id) = (code.org(), AccountId::from(code.subject_id));
@@ -165,7 +166,7 @@ pub async fn reset(
     // Nothing is locked during hashing.
     let rehearsal =
         async { transact!(state, author.clone(), |mut tx| { use_code(&mut tx, &code).await.map(drop) }) };
-    let ((), rehearsed) = Rehearsed::by(rehearsal).await?;
+    let ((), rehearsed) = Rehearsed::by(state, org_id, rehearsal).await?;
     let record = rehearsed.hash(state, (org_id, account_id), &password).await?;
     transact!(state, author, |mut tx| {
         let now = tx.now();

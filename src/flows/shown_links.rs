@@ -57,7 +57,7 @@ enum Subject {
 pub async fn show(state: &State, wanted: &Wanted) -> Result<Vec<ShownLink>> {
     let subjects = match wanted {
         Wanted::Email(mail_id) => {
-            let found = db::outbox::find_unsent_code(&state.db.pool(), *mail_id).await?;
+            let found = db::outbox::find_unsent_code(&state.db, *mail_id).await?;
             found.map(|code| subject(&code)).transpose()?.flatten().into_iter().collect()
         }
         Wanted::Address(address) => of_address(state, address).await?,

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::reading::Reading;
 use super::transaction::{Transaction, transact};
 use crate::crypto::password_hash::{PasswordRecord, Verdict};
 use crate::crypto::password_places::Asker;
@@ -29,7 +30,7 @@ use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names::Email;
-use crate::domain::values::networks::{Reach, neighbourhoods};
+use crate::domain::values::networks::{Neighbourhood, Reach, neighbourhoods};
 use crate::error::{Error, Reason, Result};
 use crate::flows::notify;
 use crate::state::State;
@@ -66,11 +67,11 @@ pub async fn with_password(
     let keys = keys(&state.keyring.peppers.load(), username, origin.address);
     let stranger = Asker::Stranger(origin.address);
     // Shed before it writes; an attempt that finds no place later is not counted either.
-    if session_of.is_none()
-        && !state.passwords.places.have_room(stranger)
-        && !login_buckets::is_at_known_address(&state.db.pool(), &keys, state.clock.now()).await?
-    {
-        return Err(state.passwords.shed(stranger));
+    if session_of.is_none() && !state.passwords.places.have_room(stranger) {
+        let mut db = Reading::anonymously(state, origin).await?;
+        if !login_buckets::is_at_known_address(&mut *db, &keys, state.clock.now()).await? {
+            return Err(state.passwords.shed(stranger));
+        }
     }
     let admission = transact!(state, Actor::unknown(origin).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
@@ -90,7 +91,7 @@ pub async fn with_password(
         None if admission.is_at_known_address() => Asker::Known(home),
         None => stranger,
     };
-    match compare(state, username, typed, of_org).await {
+    match compare(state, (username, typed), of_org, origin).await {
         Ok(Ok((candidate, record, verdict))) => {
             let owner = (candidate.org_id, candidate.account_id);
             let renewed = match verdict {
@@ -124,11 +125,13 @@ type Compared = Result<(Candidate, PasswordRecord, Verdict), Option<Candidate>>;
 
 async fn compare(
     state: &State,
-    username: &Email,
-    typed: &TypedPassword,
+    (username, typed): (&Email, &TypedPassword),
     of_org: impl Fn(OrgId) -> Asker,
+    origin: &RequestContext,
 ) -> Result<Compared> {
-    let mut candidate = db::sign_in::find(&state.db.pool(), username, state.clock.now()).await?;
+    let mut db = Reading::anonymously(state, origin).await?;
+    let mut candidate = db::sign_in::find(&mut db, username, state.clock.now()).await?;
+    drop(db);
     let record = candidate.as_mut().and_then(|found| found.record.take());
     let owned = candidate.as_ref().map(|found| (found.org_id, found.account_id)).zip(record.as_ref());
     let asker = of_org(candidate.as_ref().map_or(SYSTEM_ORG, |found| found.org_id));
@@ -154,9 +157,9 @@ async fn withdraw(state: &State, admission: &Admission, origin: &Arc<RequestCont
 fn keys(peppers: &Peppers, username: &Email, address: ClientAddress) -> Keys {
     let username = username.as_str();
     let address = address.known().map(|known| {
-        let host = neighbourhoods(known).into_iter().find(|network| network.reach == Reach::Host);
+        let host = Neighbourhood::of_host(known).first;
         // Neither has a space in it.
-        let both = format!("{} {username}", host.map_or(known, |host| host.first));
+        let both = format!("{host} {username}");
         AddressKeys {
             any_name: address_keys(peppers, Blinded::LoginAddress, address),
             with_name: peppers.blind(Blinded::LoginKnownAddress, &both),

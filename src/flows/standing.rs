@@ -7,31 +7,52 @@
 
 use sqlx::PgConnection;
 
+use crate::db::orgs::Org;
 use crate::db::{federation, orgs, tokens};
-use crate::domain::access::standing::{Standing, Verdict};
+use crate::domain::access::standing::{Standing, StoredCredential, Verdict};
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
 use crate::state::State;
 
-/// Locks the org of the call, and holds that of the credential if it is another one.
-pub async fn lock_orgs(tx: &mut PgConnection, standing: &Standing, org_id: OrgId) -> Result<()> {
+/// Locks the org of the call, and holds that of the caller if it is another one; then holds the credential. Returns
+/// the org of the call, if there is one, and what is stored of the credential.
+pub async fn lock(
+    tx: &mut PgConnection,
+    standing: &Standing,
+    org_id: OrgId,
+) -> Result<(Option<Org>, Option<StoredCredential>)> {
     let own = standing.account.org_id;
     if own != org_id {
         orgs::hold(tx, own).await?;
+    } else if standing.credential_org == org_id
+        && let Some((org, held)) =
+            tokens::credentials::hold_with_org(tx, org_id, standing.credential_id).await?
+    {
+        return Ok((Some(org), held));
     }
     // An org that is to be made does not exist yet; one that does not is for the call to refuse.
-    orgs::lock_existing(tx, org_id).await
+    let org = orgs::lock_existing(tx, org_id).await?;
+    Ok((org, hold(tx, standing).await?))
 }
 
-/// Holds the credential of the caller, and checks it and the accounts that it acts as.
+/// Holds the credential of the caller. Returns what is stored of it.
+pub async fn hold(tx: &mut PgConnection, standing: &Standing) -> Result<Option<StoredCredential>> {
+    tokens::credentials::hold(tx, standing.credential_org, standing.credential_id).await
+}
+
+/// Checks the credential of the caller, which is held, and the accounts that it acts as.
 ///
 /// # Errors
 /// Those of [`Standing::check`]; `CONFLICT` when a caller that authenticated with a token string has lost
 /// rights since.
-pub async fn check(state: &State, tx: &mut PgConnection, standing: &Standing) -> Result<()> {
-    let credential = tokens::credentials::hold(tx, standing.credential_org, standing.credential_id).await?;
+pub async fn check(
+    state: &State,
+    tx: &mut PgConnection,
+    standing: &Standing,
+    credential: Option<StoredCredential>,
+) -> Result<()> {
     let now = state.clock.now();
     if let (CredentialId::Rule(rule_id), Some(version)) = (standing.credential_id, standing.rule_version)
         && federation::credentials::find_version(&mut *tx, standing.credential_org, rule_id).await?

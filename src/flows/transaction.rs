@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::time::Duration;
 
-use sqlx::{PgConnection, Postgres};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Author, Change};
 use crate::db::orgs::Org;
 use crate::db::sqlstate::{self, AtCommit};
-use crate::db::{events, orgs};
+use crate::db::{self, events, orgs};
 use crate::domain::access::work::Work;
 use crate::domain::limits::Limit;
 use crate::domain::values::ids::{EventId, OrgId};
@@ -79,9 +79,11 @@ const OPEN: &str = "a transaction is open until it is committed or dropped";
 pub struct Transaction<'a> {
     state: &'a State,
     /// None once it was committed or rolled back.
-    inner: Option<sqlx::Transaction<'static, Postgres>>,
+    inner: Option<db::transaction::Transaction>,
     /// Its place in the share of its org; none for the server's own work.
     place: Option<Place>,
+    /// The org that it locked when it began, until that is asked for.
+    locked: Option<Org>,
     author: Author,
     now: OffsetDateTime,
     touched: Vec<Subject>,
@@ -116,6 +118,7 @@ impl<'a> Transaction<'a> {
             state,
             inner: Some(inner),
             place,
+            locked: None,
             author,
             now,
             touched: Vec::new(),
@@ -132,10 +135,14 @@ impl<'a> Transaction<'a> {
     async fn check_caller(&mut self, locks: bool) -> Result<()> {
         let Some(caller) = self.author.actor.standing.clone() else { return Ok(()) };
         let (state, org_id) = (self.state, self.author.org_id);
-        if locks {
-            standing::lock_orgs(self, &caller, org_id).await?;
-        }
-        standing::check(state, self, &caller).await
+        let credential = if locks {
+            let (org, held) = standing::lock(self, &caller, org_id).await?;
+            self.locked = org;
+            held
+        } else {
+            standing::hold(self, &caller).await?
+        };
+        standing::check(state, self, &caller, credential).await
     }
 
     /// Locks the org in which its author acts, and checks its caller, who may have waited.
@@ -144,11 +151,16 @@ impl<'a> Transaction<'a> {
     /// `RESOURCE_NOT_FOUND` where there is no such org; those of [`begin`](Self::begin).
     pub async fn lock_org(&mut self) -> Result<Org> {
         let org_id = self.author.org_id;
+        // Since then its author has changed nothing of it.
+        if let Some(locked) = self.locked.take().filter(|locked| locked.id() == org_id) {
+            return Ok(locked);
+        }
         if let Some(caller) = self.author.actor.standing.clone()
             && self.author.actor.work == Some(Work::Stops)
         {
-            standing::lock_orgs(self, &caller, org_id).await?;
-            standing::check(self.state, self, &caller).await?;
+            let (locked, held) = standing::lock(self, &caller, org_id).await?;
+            standing::check(self.state, self, &caller, held).await?;
+            return locked.ok_or_else(|| Error::not_found("org", org_id));
         }
         orgs::lock(self, org_id).await
     }

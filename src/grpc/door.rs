@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use std::time::{Duration, Instant};
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use foldhash::HashMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Buf as _;
 use tokio::sync::Semaphore;
 use tonic_health::pb::HealthCheckRequest;
@@ -41,8 +42,8 @@ use super::service::{GRPC_ENCODING, Handler, IDENTITY, StreamHandler, decode, en
 use super::wire::bounds::Bounds;
 use super::{health, json, oauth, reflection};
 use crate::client_addr::TrustedProxies;
-use crate::clock::PerSecond;
-use crate::connections::{Connection, Room};
+use crate::clock::{Clock, Jitter, PerPeriod};
+use crate::connections::{Client, Connection, Room};
 use crate::domain::access::request_context::{BrowserOrigin, RequestContext};
 use crate::domain::access::work::Work;
 use crate::domain::oauth::Endpoint;
@@ -57,13 +58,22 @@ use crate::telemetry::spans;
 pub const SERVICES: [&str; 3] =
     ["countersign.v1.AccountService", "countersign.v1.OrgService", "countersign.v1.TokenService"];
 
+/// What part of the calls streams of either kind may be: one of so many.
+const STREAMS: usize = 4;
+
 /// So many responses each client may leave unread, or a quarter of the calls if that is more.
 const LEAST_UNREAD: usize = 64;
 
-/// How long a client waits for a refusal that tells it to retry later, where there are many.
+/// How long a client waits for a refusal that tells it to retry later, where there are many: this long, up to half of it
+/// shorter or longer, so that those which came together do not come back together.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
-/// How many such refusals of a second are not delayed.
-const UNDELAYED: u64 = 500;
+const REFUSAL_JITTER: f64 = 0.5;
+/// How many such refusals are not delayed in so many milliseconds: 500 of a second, and not all of them at its beginning.
+const UNDELAYED: u64 = 5;
+const UNDELAYED_MILLIS: u128 = 10;
+
+/// Before each half of the translation of an answer of more bytes other calls have their turn.
+const LONG_ANSWER: usize = 4 << 10;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -100,12 +110,14 @@ pub struct Door {
     rpcs: HashMap<&'static str, Rpc>,
     bodies: BodyBuffer,
     permits: Arc<Semaphore>,
-    /// The places of streams: at most half of the permits.
+    /// The places of streams that anyone may open: at most a quarter of the permits.
     streams: Arc<Room>,
+    /// Those of streams of callers, as many. Their orgs share them.
+    watches: Arc<Room>,
     unread: Arc<UnreadResponses>,
     /// The places of refusals that are delayed.
     refusals: Semaphore,
-    refused: PerSecond,
+    refused: PerPeriod,
     began: Instant,
     health: Arc<HealthOf>,
     reflection: Reflection,
@@ -145,10 +157,11 @@ impl Door {
             rpcs: rpcs::table(describes_itself),
             bodies: BodyBuffer::new(calls, limits.max_message_size),
             permits,
-            streams: Room::new(calls / 2, usize::MAX),
+            streams: Room::new((calls / STREAMS).max(1), usize::MAX),
+            watches: Room::new((calls / STREAMS).max(1), usize::MAX),
             unread: UnreadResponses::new((calls / 4).max(LEAST_UNREAD)),
             refusals: Semaphore::new(calls),
-            refused: PerSecond::default(),
+            refused: PerPeriod::default(),
             began: Instant::now(),
             health: Arc::new(HealthOf::new(reporter)),
             reflection: Reflection::new(),
@@ -168,13 +181,36 @@ impl Door {
         self.rpcs.contains_key(path)
     }
 
-    /// The answer to a call that is refused.
+    /// The answer to a call that is refused. In gRPC its headers are all of it.
     fn refusal(&self, protocol: Protocol, parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {
+        let unread = || self.unread.count_one_more(context.address.shown());
         match protocol {
-            Protocol::Grpc | Protocol::GrpcWeb => refusal(parts, context),
-            Protocol::Json => json::refusal(parts, context, self.state.keyring.signer.issuer()),
-            Protocol::OAuth(endpoint) => oauth::refusal(endpoint, parts),
+            Protocol::Grpc => refusal(parts, context),
+            Protocol::GrpcWeb => refusal(parts, context).map(|_| Reply::refusal(Bytes::new(), unread())),
+            Protocol::Json => json::refusal(parts, context, self.state.keyring.signer.issuer(), unread()),
+            Protocol::OAuth(endpoint) => oauth::refusal(endpoint, parts, unread()),
         }
+    }
+
+    /// The address that a request comes from.
+    pub fn address_of(&self, headers: &HeaderMap, connection: &Connection) -> Option<IpAddr> {
+        self.limits.trusted_proxies.client(connection, headers).shown()
+    }
+
+    /// The answer to a request of plain HTTP from an address, which is not made for a client that must read others
+    /// first.
+    pub async fn answer_plainly(
+        &self,
+        from: Option<IpAddr>,
+        answer: impl Future<Output = Response<Body>>,
+    ) -> Response<Reply> {
+        let Some(unread) = self.unread.count_one_more(from) else {
+            let mut response = Response::new(Reply::default());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return response;
+        };
+        answer.await.map(|body| Reply::http(body, unread))
     }
 
     /// What answers a call at this path, and its row in the metrics: none for an unknown path.
@@ -298,10 +334,11 @@ impl Door {
     /// retry at once would keep the server busy with refusals. Beyond as many as there are permits, none
     /// is delayed.
     async fn delay_refusal(&self) {
-        if self.refused.is_more_than(UNDELAYED, self.began.elapsed().as_secs())
+        let period = self.began.elapsed().as_millis() / UNDELAYED_MILLIS;
+        if self.refused.is_more_than(UNDELAYED, period as u64)
             && let Ok(_place) = self.refusals.try_acquire()
         {
-            tokio::time::sleep(REFUSAL_DELAY).await;
+            tokio::time::sleep(Jitter::default().within(REFUSAL_DELAY, REFUSAL_JITTER)).await;
         }
     }
 
@@ -319,13 +356,18 @@ impl Door {
     {
         let address = context.address.shown();
         let is_framed = matches!(protocol, Protocol::Grpc | Protocol::GrpcWeb);
-        let mut body = self.bodies.whole(address, body, is_framed).await?;
+        let most = if matches!(protocol, Protocol::OAuth(_)) { oauth::MAX_BODY } else { usize::MAX };
+        let mut body = self.bodies.whole_within(address, body, is_framed, most).await?;
         let (handler, bounds) = match &rpc.kind {
             Kind::Unary(handler, bounds) => (handler, bounds),
             Kind::HealthCheck | Kind::Stream(_) | Kind::Watch(..) => {
                 let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
-                let answer = self.check_health(&message).await?;
-                return success(protocol, rpc, answer, self.unread.count(address));
+                let unread = self.unread.count_one_more(address).ok_or_else(overloaded)?;
+                let mut answer = self.check_health(&message).await?;
+                if protocol == Protocol::Json {
+                    answer = json::written(&json::answer(rpc.path, &answer)?)?.into();
+                }
+                return Ok(success(protocol, answer, unread));
             }
         };
         let _permit = self.permits.try_acquire().map_err(|_| overloaded())?;
@@ -338,30 +380,47 @@ impl Door {
             let answered = async {
                 let request = oauth::translate(endpoint, head, &body.bytes, context)?;
                 let call = request.call(rpc.access, &self.state, context).await?;
-                let answer = self.perform(*handler, bounds, call, request.message.clone()).await;
+                let message = request.message.clone();
+                let translation = Translation::OAuth(endpoint);
+                let answer = self.perform(*handler, bounds, call, message, translation).await;
                 let answer = answer.map_err(|error| request.refused(error))?;
-                let now = self.state.clock.now().unix_timestamp();
-                oauth::answer(endpoint, &answer, now, self.unread.count(address))
+                Ok(oauth::answer(answer, self.unread.count(address)))
             };
             return Box::pin(answered).await;
         }
         let presented = Presented::of(&head.headers);
         let call = Call::authenticate_for(rpc.access, &self.state, presented, context).await?;
         let message = message_of(protocol, rpc, head, std::mem::take(&mut body.bytes))?;
-        let answer = self.perform(*handler, bounds, call, message).await?;
-        success(protocol, rpc, answer, self.unread.count(address))
+        let translation = match protocol {
+            Protocol::Json => Translation::Json(rpc.path),
+            _ => Translation::None,
+        };
+        let answer = self.perform(*handler, bounds, call, message, translation).await?;
+        Ok(success(protocol, answer, self.unread.count(address)))
     }
 
-    /// Runs the handler of a call.
-    async fn perform(&self, handler: Handler, bounds: &Bounds, call: Call, message: Bytes) -> Result<Bytes> {
+    /// Runs the handler of a call, and writes its answer as its client reads it.
+    async fn perform(
+        &self,
+        handler: Handler,
+        bounds: &Bounds,
+        call: Call,
+        message: Bytes,
+        translation: Translation,
+    ) -> Result<Bytes> {
         let place = read_place(&self.state, &call).await?;
         bounds.check(&message)?;
-        let Some(place) = place else { return handler(&self.state, &call, &message).await };
+        let Some(place) = place else {
+            let answer = handler(&self.state, &call, &message).await?;
+            return translation.of(answer, &self.state.clock).await;
+        };
         let state = self.state.clone();
         // A task of its own, which goes on where the client has gone: the connection to the database is
-        // busy until the statement ends, and so is the place.
+        // busy until the statement ends, and so is the place. It covers the translation as well, which keeps a
+        // core as busy as the statement keeps the database.
         let reads = async move {
-            let answer = handler(&state, &call, &message).await;
+            let answer = handler(&state, &call, &message).await?;
+            let answer = translation.of(answer, &state.clock).await;
             drop(place);
             answer
         };
@@ -399,7 +458,7 @@ impl Door {
         let message = message_of(Protocol::Grpc, rpc, head, std::mem::take(&mut body.bytes))?;
         bounds.check(&message)?;
         let frames = handler(&self.state, &call, &message).await?;
-        let (place, gave_way) = self.streams.enter(address, 0);
+        let (place, gave_way) = self.watches.enter(Client::Org(call.caller()?.home()), 0);
         place.hold(permit);
         let (closing, place, context) = (connection.closing(), (place, gave_way), context.clone());
         let log = (self.access_log.clone(), row);
@@ -478,14 +537,44 @@ fn message_of(protocol: Protocol, rpc: &Rpc, head: &Parts, mut body: Bytes) -> R
     Ok(body)
 }
 
-/// The answer to such a call: its message, with its prefix.
-fn success(protocol: Protocol, rpc: &Rpc, answer: Bytes, unread: Unread) -> Result<Response<Reply>> {
+/// What is made of the message of an answer, with its prefix, before it is sent.
+#[derive(Clone, Copy)]
+enum Translation {
+    None,
+    /// JSON, as the RPC at this path answers.
+    Json(&'static str),
+    /// What an endpoint says.
+    OAuth(Endpoint),
+}
+
+impl Translation {
+    async fn of(self, answer: Bytes, clock: &Clock) -> Result<Bytes> {
+        let others_turn = async || {
+            if answer.len() > LONG_ANSWER {
+                tokio::task::yield_now().await;
+            }
+        };
+        match self {
+            Self::None => Ok(answer),
+            Self::Json(path) => {
+                others_turn().await;
+                let message = json::answer(path, &answer)?;
+                others_turn().await;
+                json::written(&message).map(Bytes::from)
+            }
+            Self::OAuth(endpoint) => oauth::translated(endpoint, &answer, clock.now().unix_timestamp()),
+        }
+    }
+}
+
+/// The answer to such a call, translated.
+fn success(protocol: Protocol, answer: Bytes, unread: Unread) -> Response<Reply> {
     if protocol == Protocol::Json {
-        return json::answer(rpc.path, &answer, unread);
+        return json::response(answer, unread);
     }
     let mut response = Response::new(Reply::message(answer, unread));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    Ok(response)
+    response
 }
 
 fn refusal(parts: &ErrorParts, context: &RequestContext) -> Response<Reply> {

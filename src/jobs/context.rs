@@ -14,6 +14,11 @@ use crate::metrics;
 use crate::state::State;
 use crate::tls::Tls;
 
+/// How long a round of a few short statements may take.
+pub(super) const SHORT: Duration = Duration::from_secs(30);
+/// How long a round may take whose statements may take five minutes each.
+pub(super) const LONG: Duration = Duration::from_secs(360);
+
 /// The context that each loop is given.
 #[derive(Clone)]
 pub struct JobContext {
@@ -44,7 +49,7 @@ impl JobContext {
     }
 
     /// A run of this job is done: counts whether it succeeded.
-    pub fn ran<T, E>(&self, outcome: &Result<T, E>) {
+    pub fn ran<T, E>(&self, outcome: &std::result::Result<T, E>) {
         let (jobs, own) = &self.figures;
         match outcome {
             Ok(_) => jobs[*own].succeeded(self.state.clock.now()),

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::context::JobContext;
+use super::context::{JobContext, LONG};
+use crate::db::within;
 use crate::flows::signing_key_rotation;
 
 pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = signing_key_rotation::drop_peppers(&context.state).await;
+        let outcome = within(LONG, signing_key_rotation::drop_peppers(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(dropped) if dropped.is_empty() => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +16,7 @@ use super::second_invalidations::SecondInvalidations;
 use crate::clock::{Clock, Jitter};
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
-use crate::db::pool::{Db, Pools};
+use crate::db::pool::{ACQUIRE_TIMEOUT, Db, Pools};
 use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
@@ -162,11 +162,6 @@ async fn apply(
             if !subjects.is_empty() {
                 to.principals.invalidate(&subjects);
                 to.cors_origins.invalidate(&subjects);
-                for subject in &subjects {
-                    if let Subject::Issuer(issuer_id) = subject {
-                        to.issuer_keys.changed(*issuer_id);
-                    }
-                }
                 seconds.note(&subjects, Instant::now());
             }
             *keys_changed |= subjects.contains(&Subject::Keys);
@@ -188,6 +183,8 @@ async fn apply(
             to.pools.renew();
             to.principals.clear();
             to.cors_origins.invalidate_all();
+            // Its issuers may be others under the same ids, with versions that are as new.
+            to.issuer_keys.clear();
             *keys_changed = false;
             if let Err(error) = to.keyring.reload().await {
                 tracing::error!(%error, "keys of the other database not loaded; it is retried");
@@ -222,16 +219,26 @@ fn log_lag(lag: Duration, logged: bool) -> bool {
 }
 
 /// Wakes at each notification. Where notifications are unavailable, the poll is enough. A listener
-/// whose connections are dropped gets an error, and opens a new one.
+/// is dropped with the connections of this pool, and a new one opened.
 async fn listen(db: &Db, woken: &Notify, retry: Duration, jitter: Jitter) {
     loop {
-        if let Ok(mut listener) = PgListener::connect_with(&db.pool()).await
-            && listener.listen(CHANNEL).await.is_ok()
-        {
-            while listener.recv().await.is_ok() {
-                woken.notify_one();
-            }
+        tokio::select! {
+            () = db.until_dropped() => {}
+            () = listen_once(db, woken) => {}
         }
         sleep(jitter.spread(retry)).await;
+    }
+}
+
+/// Wakes at each notification, over a connection of its own, until that fails.
+async fn listen_once(db: &Db, woken: &Notify) {
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+    let own = own.connect_lazy_with(db.options().clone());
+    if let Ok(mut listener) = PgListener::connect_with(&own).await
+        && listener.listen(CHANNEL).await.is_ok()
+    {
+        while listener.recv().await.is_ok() {
+            woken.notify_one();
+        }
     }
 }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::context::JobContext;
+use super::context::{JobContext, SHORT};
 use crate::db::outbox;
+use crate::db::within;
 
 /// Reads the queue of emails with one statement in each period.
 pub(super) async fn run(context: JobContext, period: Duration) {
@@ -16,7 +17,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         if !state.feed.answers() {
             continue;
         }
-        let queue = outbox::count_queue(&state.db, state.clock.now()).await;
+        let queue = within(SHORT, outbox::count_queue(&state.db, state.clock.now())).await;
         context.ran(&queue);
         match queue {
             Ok(queue) => state.metrics.mail.set_queue(queue),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::context::JobContext;
+use super::context::{JobContext, SHORT};
+use crate::db::within;
 
 /// How soon a write that failed is retried.
 const RETRY: Duration = Duration::from_secs(5);
@@ -25,14 +26,15 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             () = sleep(wait) => false,
         };
         failed = false;
-        if let Err(error) = context.state.presentations.flush().await {
-            tracing::warn!(?error, "presentations not written; they are left out");
-        }
         let outcome = last_uses.flush().await;
         context.ran(&outcome);
         if let Err(error) = outcome {
             tracing::warn!(?error, "last uses not written; they stay buffered");
             failed = true;
+        }
+        // Afterwards: what they take is up to tenants.
+        if let Err(error) = within(SHORT, context.state.presentations.flush()).await {
+            tracing::warn!(?error, "presentations not written; they are left out");
         }
         if stopping {
             return;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::context::JobContext;
+use super::context::{JobContext, SHORT};
+use crate::db::within;
 use crate::flows::password_reset;
 
 /// Runs when this node receives a request, and in each period for requests to other nodes.
@@ -14,7 +15,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     loop {
         let mut pause = period;
         if state.feed.answers() {
-            let outcome = password_reset::answer_all(state).await;
+            let outcome = within(SHORT, password_reset::answer_all(state)).await;
             context.ran(&outcome);
             if let Err(error) = outcome {
                 tracing::warn!(?error, "password reset requests not answered; they are retried");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::context::JobContext;
+use super::context::{JobContext, SHORT};
 use crate::db::keys::peppers;
+use crate::db::within;
 use crate::domain::values::subject::Subject;
 use crate::error::Result;
 use crate::state::State;
@@ -12,7 +13,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = renew(&context.state).await;
+        let outcome = within(SHORT, renew(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}
@@ -35,7 +36,7 @@ async fn renew(state: &State) -> Result<u64> {
     if renewals.is_empty() {
         return Ok(0);
     }
-    let renewed = peppers::renew(&state.db.pool(), &renewals).await?;
+    let renewed = peppers::renew(&state.db, &renewals).await?;
     // So that they are not buffered again. Other nodes get the new hash when they load them the
     // next time.
     let tokens: Vec<_> = renewals.iter().map(|renewal| Subject::from(renewal.token_id)).collect();

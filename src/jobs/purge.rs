@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::context::JobContext;
+use super::context::{JobContext, LONG};
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
+use crate::db::within;
 use crate::domain::accounts::lifecycle::DELETED_RETENTION;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::subject::Subject;
@@ -21,7 +22,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = purge(&context.state).await;
+        let outcome = within(LONG, purge(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

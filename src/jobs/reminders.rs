@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::context::JobContext;
+use super::context::{JobContext, LONG};
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
 use crate::db::tokens::reminders::{ExpiringToken, Reminder};
+use crate::db::within;
 use crate::domain::mail::Mail;
 use crate::domain::tokens::reminders::due;
 use crate::error::Result;
@@ -22,7 +23,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = remind(&context.state).await;
+        let outcome = within(LONG, remind(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::context::JobContext;
+use super::context::{JobContext, LONG};
 use crate::db;
+use crate::db::within;
 use crate::error::Result;
 use crate::state::State;
 
@@ -14,7 +15,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = fill_searchable(&context.state).await;
+        let outcome = within(LONG, fill_searchable(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

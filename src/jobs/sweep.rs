@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use super::context::JobContext;
+use super::context::{JobContext, LONG};
 use crate::db::sweep;
+use crate::db::within;
 
 pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = sweep::sweep(&state.db.pool(), state.clock.now()).await;
+        let outcome = within(LONG, sweep::sweep(&state.db, state.clock.now())).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

@@ -18,7 +18,7 @@ use super::message::Built;
 use super::{message, smtp};
 use crate::clock::Jitter;
 use crate::db::outbox::{Claimed, Next};
-use crate::db::{email_budgets, outbox};
+use crate::db::{email_budgets, outbox, within};
 use crate::domain::mail::{Budget, pause_after};
 use crate::error::Result;
 use crate::state::State;
@@ -30,6 +30,8 @@ const BATCH: i64 = 64;
 /// How long a claim lasts: longer than sending one message may take, so that no other node sends
 /// it meanwhile. Messages claimed by a node that died wait as long.
 const CLAIM: Duration = Duration::from_secs(300);
+/// How long one statement or transaction may take.
+const STATEMENTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before marking a sent message is retried.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
@@ -54,7 +56,8 @@ impl Delivery {
     /// # Errors
     /// When the outbox could not be read.
     pub async fn send_due(self: Arc<Self>) -> Result<bool> {
-        let due = outbox::find_due(&self.state.db.pool(), self.state.clock.now(), BATCH).await?;
+        let due = within(STATEMENTS_TIMEOUT, outbox::find_due(&self.state.db, self.state.clock.now(), BATCH))
+            .await?;
         let mut due = due.into_iter();
         let mut processed = 0;
         let mut sending = JoinSet::new();
@@ -117,14 +120,17 @@ impl Delivery {
     /// Claims one message, sends it, and writes the outcome.
     async fn process(&self, due: Uuid) -> Result<()> {
         let state = &self.state;
-        let Some((claimed, budget, now)) = self.claim(due).await? else { return Ok(()) };
-        let mail_id = claimed.mail_id;
+        let Some((claimed, budget, now)) = within(STATEMENTS_TIMEOUT, self.claim(due)).await? else {
+            return Ok(());
+        };
+        let (mail_id, db) = (claimed.mail_id, &state.db);
         let began = Instant::now();
         if claimed.expire_time.is_some_and(|end| end <= now) {
             let error = "its code expired before it could be sent";
             tracing::warn!(%mail_id, error, "message given up");
             state.metrics.mail.given_up.one();
-            return outbox::give_up(&state.db.pool(), &claimed, now, error, true).await;
+            let given_up = outbox::give_up(db, &claimed, now, error, true);
+            return within(STATEMENTS_TIMEOUT, given_up).await;
         }
         let (failure, lasts) = match self.send(&claimed).await {
             Ok(()) => {
@@ -141,15 +147,17 @@ impl Delivery {
                 let pause = self.jitter.spread(pause.unsigned_abs());
                 state.metrics.mail.postponed.one();
                 tracing::warn!(%mail_id, error = failure, retry_in = ?pause, "message not sent");
-                outbox::reschedule(&state.db.pool(), &claimed, now + pause, &failure).await
+                let rescheduled = outbox::reschedule(db, &claimed, now + pause, &failure);
+                within(STATEMENTS_TIMEOUT, rescheduled).await
             }
             None => {
                 state.metrics.mail.given_up.one();
                 tracing::error!(%mail_id, error = failure, "message given up: `countersign mail list` shows it");
-                outbox::give_up(&state.db.pool(), &claimed, now, &failure, false).await
+                let given_up = outbox::give_up(db, &claimed, now, &failure, false);
+                within(STATEMENTS_TIMEOUT, given_up).await
             }
         };
-        self.give_back(&budget, taken).await?;
+        within(STATEMENTS_TIMEOUT, self.give_back(&budget, taken)).await?;
         outcome
     }
 
@@ -166,7 +174,9 @@ impl Delivery {
     /// Marks a message as sent. This is retried until it succeeds, or the claim has expired.
     async fn mark_sent(&self, mail_id: Uuid, began: Instant) {
         loop {
-            match outbox::mark_sent(&self.state.db.pool(), mail_id, self.state.clock.now()).await {
+            let db = &self.state.db;
+            let marked = outbox::mark_sent(db, mail_id, self.state.clock.now());
+            match within(STATEMENTS_TIMEOUT, marked).await {
                 Ok(_) => return tracing::debug!(%mail_id, "message sent"),
                 Err(error) if began.elapsed() > CLAIM => {
                     return tracing::error!(?error, %mail_id, "message sent and not marked: it may be sent twice");

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::authenticate::Authenticator;
 use super::principals::Authenticated;
 use super::shares::Member;
+use crate::crypto::password_places::{Asker, Places};
 use crate::domain::access::credential::Credential;
 use crate::domain::federation::assertion::RuleCheck;
 use crate::domain::tokens::assertion::{Assertion, AssertionCheck, AssertionFault, AssertionUse};
@@ -64,6 +65,11 @@ pub struct ExplainedAssertion {
 }
 
 impl Authenticator {
+    /// The places in which signatures are verified that take long.
+    pub fn slow_signatures(&self) -> &Places {
+        self.used_assertions.slow_places()
+    }
+
     /// Finds the token whose key signed this assertion, as it is at this time: when the call began.
     ///
     /// The text is checked first, then the signature, by the key that the assertion names, or by each key of the
@@ -87,7 +93,12 @@ impl Authenticator {
         })?;
         let found = self.principals.credential(assertion.token_id.into(), from).await?;
         let secrets = found.as_ref().map_or(&[][..], |found| &found.credential.secrets);
-        let number = self.signed_by(&assertion, secrets).await?;
+        let org_id = found.as_ref().map(|found| found.credential.account.org_id);
+        let number = match self.principals.verifier_of(org_id, from) {
+            Some(asker) => self.signed_by(&assertion, secrets, asker).await?,
+            // It would only take as long.
+            None => None,
+        };
         match (number, found) {
             (Some(number), Some(mut found)) => {
                 found.secret = Some(number);
@@ -115,7 +126,9 @@ impl Authenticator {
             let who = (credential.account.org_id, Member::Credential(id));
             let spent = self.used_assertions.spend(who, signer, &used, now).await;
             match (&spent, &claims, &credential.federated) {
-                (Ok(()), Some(claims), _) => self.presentations.passed(credential, claims, now),
+                (Ok(()), Some(claims), Some(rule)) => {
+                    self.presentations.passed(credential, rule, claims, now);
+                }
                 (Err(error), Some(claims), Some(rule)) if error.reason() == Reason::TokenInvalid => {
                     self.presentations.refused(credential, rule, RuleCheck::Replay, claims, now);
                 }
@@ -165,7 +178,8 @@ impl Authenticator {
         else {
             return Ok(of(AssertionCheck::Known, None));
         };
-        let number = self.signed_by(&assertion, &credential.secrets).await?;
+        let asker = Asker::Known(credential.account.org_id);
+        let number = self.signed_by(&assertion, &credential.secrets, asker).await?;
         let failed = number.is_none().then_some(AssertionCheck::Signature);
         Ok(ExplainedAssertion { failed, found: Some((credential, number)) })
     }
@@ -173,7 +187,12 @@ impl Authenticator {
     /// The number of the key among these that signed the assertion.
     ///
     /// One verification is made where there is none that could have signed it.
-    async fn signed_by(&self, assertion: &Assertion<'_>, secrets: &[Secret]) -> Result<Option<i32>> {
+    async fn signed_by(
+        &self,
+        assertion: &Assertion<'_>,
+        secrets: &[Secret],
+        asker: Asker,
+    ) -> Result<Option<i32>> {
         let (message, signature) = assertion.signed();
         let mut none = true;
         for secret in assertion.may_be_by_each(secrets) {
@@ -184,7 +203,7 @@ impl Authenticator {
                 true => {
                     let (key, message, signature) = (key.clone(), message.to_owned(), signature.to_vec());
                     let verify = move || key.verifies(message.as_bytes(), &signature);
-                    self.used_assertions.verify_slowly(verify).await?
+                    self.used_assertions.verify_slowly(asker, verify).await?
                 }
             };
             if verified {
@@ -199,7 +218,7 @@ impl Authenticator {
                 true => {
                     let message = message.to_owned();
                     let verify = move || key.verifies(message.as_bytes(), &padded);
-                    self.used_assertions.verify_slowly(verify).await?
+                    self.used_assertions.verify_slowly(asker, verify).await?
                 }
             };
         }

@@ -21,6 +21,7 @@ use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::subject::Subject;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Reason, Result};
+use crate::state::locks::lock;
 
 /// How long loading them may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,7 +55,7 @@ impl CorsOrigins {
     /// # Errors
     /// When the database does not answer.
     pub async fn load(db: Db, clock: Clock) -> Result<Self> {
-        let named = OriginIndex::of(find_all(&db.pool(), clock.now()).await?);
+        let named = OriginIndex::of(find_all(&db, clock.now()).await?);
         Ok(Self {
             db,
             clock,
@@ -94,7 +95,7 @@ impl CorsOrigins {
     }
 
     fn mark(&self, change: impl FnOnce(&mut StaleOrigins)) {
-        change(&mut self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.stale));
         self.stale_added.notify_one();
     }
 
@@ -104,7 +105,7 @@ impl CorsOrigins {
     /// # Errors
     /// When the database does not answer: then it stays stale.
     pub async fn reload_stale(&self) -> Result<()> {
-        let stale = std::mem::take(&mut *self.stale.lock().unwrap_or_else(PoisonError::into_inner));
+        let stale = std::mem::take(&mut *lock(&self.stale));
         let outcome = self.reload(&stale).await;
         if outcome.is_err() {
             self.mark(|later| {
@@ -116,7 +117,7 @@ impl CorsOrigins {
     }
 
     async fn reload(&self, stale: &StaleOrigins) -> Result<()> {
-        let db = &self.db.pool();
+        let db = &self.db;
         let unavailable = |_| Reason::DatabaseUnavailable;
         if stale.all {
             let rows = timeout(LOAD_TIMEOUT, find_all(db, self.clock.now())).await.map_err(unavailable)??;

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::db::distribution::{self, Engine};
@@ -51,8 +50,8 @@ impl Feed {
     }
 
     /// Its pool, for reading what the feed names.
-    pub fn db(&self) -> PgPool {
-        self.db.pool()
+    pub fn db(&self) -> &Db {
+        &self.db
     }
 
     /// Its position in the feed, for as long as the guard is held.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use crate::crypto::peppers::Peppers;
 use crate::crypto::seal::MasterKeys;
 use crate::crypto::signer::Signer;
 use crate::db::keys::{KeysError, ensure, find_peppers, find_signing_keys, unopenable};
+use crate::db::pool::Db;
 use crate::error::Reason;
 use crate::state::feed::Feed;
 use crate::state::principals::Principals;
@@ -53,7 +53,7 @@ impl Keyring {
     /// # Errors
     /// When the database does not answer, or one of its keys does not decrypt.
     pub async fn open(
-        db: &PgPool,
+        db: &Db,
         master: Arc<MasterKeys>,
         signing_algorithm: SigningAlgorithm,
         issuer: String,
@@ -124,8 +124,8 @@ impl Keyring {
         self.reloads.fetch_add(1, Ordering::Relaxed);
         // The feed's pool: a busy server still loads its keys.
         let db = self.feed.db();
-        let peppers = find_peppers(&db, &self.master).await?;
-        let keys = find_signing_keys(&db, &self.master).await?;
+        let peppers = find_peppers(db, &self.master).await?;
+        let keys = find_signing_keys(db, &self.master).await?;
         for key in unopenable(&peppers, &keys) {
             tracing::error!(key, "key left out: it was not sealed under a master key of this server");
         }

@@ -8,8 +8,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -18,18 +19,21 @@ use super::principals::Authenticated;
 use crate::db::federation::uses;
 use crate::db::federation::uses::RuleUse;
 use crate::db::pool::Db;
-use crate::db::retrying;
 use crate::db::sign_in::sessions;
 use crate::db::sign_in::sessions::SessionUse;
 use crate::db::tokens::secrets;
 use crate::db::tokens::secrets::SecretUse;
+use crate::db::{retrying, within};
 use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
 use crate::error::Result;
+use crate::state::locks::lock;
 
 /// Each thread records in a stripe of its own, so that none waits for another.
 const STRIPES: usize = 64;
 /// The most secrets buffered in one stripe: some 4 MB. Half of that triggers a write at once.
 const MAX_WAITING: usize = 1 << 15;
+/// How long the database may take for one batch.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most secrets in one statement, so that its locks are short.
 const BATCH: usize = 5_000;
 
@@ -131,7 +135,8 @@ impl LastUses {
         }
         let taken = self.take();
         for (i, batch) in taken.chunks(BATCH).enumerate() {
-            if let Err(error) = self.write(batch).await {
+            // Not from outside: what is being written would be lost.
+            if let Err(error) = within(WRITE_TIMEOUT, self.write(batch)).await {
                 taken[i * BATCH..].iter().for_each(|(key, used)| self.add(*key, *used));
                 return Err(error);
             }
@@ -197,11 +202,6 @@ fn own_stripe() -> usize {
         own.set(Some(stripe));
         stripe
     })
-}
-
-/// No code under these locks panics half-way.
-fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn of_secret((token_id, number): (TokenId, i32), used: &BufferedUse) -> SecretUse {

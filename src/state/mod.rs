@@ -10,6 +10,7 @@ pub mod feed;
 pub mod keyring;
 pub mod last_use;
 pub mod lifecycle;
+mod locks;
 mod open;
 pub mod pepper_renewals;
 pub mod principals;
@@ -25,7 +26,6 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::crypto::password_hash::Passwords;
-use crate::crypto::seal::MasterKeys;
 use crate::db::pool::Db;
 use crate::domain::federation::ceiling::Ceiling;
 use crate::domain::tokens::policy::Ceilings;
@@ -57,8 +57,6 @@ pub struct State {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub keyring: Arc<Keyring>,
-    /// What is stored and must not be planted is sealed under these.
-    pub master: Arc<MasterKeys>,
     pub passwords: Passwords,
     pub issuer: Issuer,
     /// The limits that no org's token policy may exceed.

@@ -65,7 +65,7 @@ impl State {
         let principals = Principals::new(loads, feed.clone(), clock.clone(), limits.clone(), sealed);
         let principals = Arc::new(principals);
         let keyring = Keyring::open(
-            &db.pool(),
+            &db,
             master.clone(),
             algorithm,
             issuer.to_string(),
@@ -96,8 +96,7 @@ impl State {
                 clock: clock.clone(),
             },
             lifecycle: Lifecycle::new(feed.clone(), keyring.clone(), limits.outage_grace),
-            passwords: Passwords::new(limits.passwords, master.clone()),
-            master,
+            passwords: Passwords::new(limits.passwords, master),
             ceilings: limits.tokens.into(),
             federation_ceiling: Arc::new(limits.federation.ceiling),
             cors_origins: Arc::new(cors_origins),

@@ -4,13 +4,14 @@
 //! the new MAC.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::crypto::peppers::Peppers;
 use crate::db::keys::peppers::Renewal;
 use crate::domain::access::credential::Credential;
 use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::token_string::TokenString;
+use crate::state::locks::lock;
 
 /// How many are buffered at most. One that finds no room is buffered on a later use.
 const MAX: usize = 10_000;
@@ -47,6 +48,6 @@ impl PepperRenewals {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(TokenId, i32), Renewal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

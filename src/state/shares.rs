@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::domain::access::work::Work;
 use crate::domain::values::ids::{AccountId, CredentialId, OrgId};
-use crate::domain::values::networks::neighbourhoods;
+use crate::domain::values::networks::Neighbourhood;
 use crate::error::{Error, Reason, Result};
 use crate::metrics;
+use crate::state::locks::lock;
 
 /// How many calls of one kind of a group may wait.
 pub const MAX_WAITING: usize = 256;
@@ -48,7 +49,7 @@ pub enum Member {
 impl Member {
     /// The client at this address, of which nothing else is known.
     pub fn at(address: Option<IpAddr>) -> Self {
-        let widest = address.and_then(|address| neighbourhoods(address).pop());
+        let widest = address.map(Neighbourhood::widest);
         Self::Address(widest.map(|network| network.first))
     }
 }
@@ -255,7 +256,7 @@ impl Drop for Queued<'_> {
 impl Inner {
     /// No code under this lock panics half-way.
     fn lock(&self) -> MutexGuard<'_, HashMap<Group, InGroup>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.groups)
     }
 
     /// Gives free places to waiting calls of a group.

@@ -2,7 +2,7 @@
 //! and the ends that were scheduled. Each stream has a place in it, and nothing is kept for one that reads slowly.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -13,6 +13,7 @@ use crate::db::events::revocations::Ends;
 use crate::domain::tokens::revocations::Revocation;
 use crate::domain::values::ids::{CredentialId, OrgId};
 use crate::error::{Error, Reason};
+use crate::state::locks::lock;
 
 /// The most that is kept: each change counts as one, with all that it touches.
 const MOST_KEPT: usize = 65_536;
@@ -99,8 +100,23 @@ struct Kept {
     ends_floor: OffsetDateTime,
     /// Those after this time were not checked yet.
     ends: OffsetDateTime,
-    /// What is due soon, by the time and what it is.
-    due: BTreeMap<(OffsetDateTime, String), (OrgId, Vec<OrgId>, Revocation)>,
+    /// Scheduled ends up to this time were checked, as far as their changes were visible.
+    checked: OffsetDateTime,
+    /// What is due soon, and what the same changes end later.
+    due: BTreeMap<EndKey, (OrgId, Vec<OrgId>, Revocation)>,
+}
+
+/// A scheduled end: its time, and what it is.
+type EndKey = (OffsetDateTime, String);
+
+/// Scheduled ends that are due.
+pub struct Due {
+    pub ends: Vec<Ends>,
+    keys: Vec<EndKey>,
+    /// Where there are more: all before this time are among them.
+    before: Option<OffsetDateTime>,
+    /// When the next one is.
+    pub next: Option<OffsetDateTime>,
 }
 
 #[derive(Default)]
@@ -110,20 +126,28 @@ struct Open {
     all: usize,
 }
 
-impl Streams {
-    /// A node that starts after this position.
-    pub fn new(settled: Position, now: OffsetDateTime) -> Arc<Self> {
-        let kept = Kept {
-            generation: 0,
+impl Kept {
+    /// Nothing yet, from this position and time on.
+    fn begin(generation: u64, first: u64, settled: Position, now: OffsetDateTime) -> Self {
+        Self {
+            generation,
             news: VecDeque::new(),
-            first: 0,
+            first,
             weight: 0,
             floor: settled,
             settled,
             ends_floor: now,
             ends: now,
+            checked: now,
             due: BTreeMap::new(),
-        };
+        }
+    }
+}
+
+impl Streams {
+    /// A node that starts after this position.
+    pub fn new(settled: Position, now: OffsetDateTime) -> Arc<Self> {
+        let kept = Kept::begin(0, 0, settled, now);
         Arc::new(Self {
             kept: Mutex::new(kept),
             head: watch::Sender::new(0),
@@ -133,11 +157,11 @@ impl Streams {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     /// These changes have become visible.
@@ -148,8 +172,10 @@ impl Streams {
         let mut kept = self.kept();
         let mut scheduled = false;
         for row in rows {
-            for revocation in row.revocations.iter().filter(|one| one.scheduled && one.from <= now + AHEAD) {
-                kept.schedule(row.org_id, &row.told, revocation);
+            // A row whose first end is due soon is not read again for the others.
+            let ends = || row.revocations.iter().filter(|one| one.scheduled);
+            if ends().any(|one| one.from <= now + AHEAD) {
+                ends().for_each(|revocation| kept.schedule(row.org_id, &row.told, revocation));
                 scheduled = true;
             }
             kept.push(News::Change(row));
@@ -181,18 +207,7 @@ impl Streams {
     /// The database is another one: all streams end.
     pub fn begin_anew(&self, settled: Position, now: OffsetDateTime) {
         let mut kept = self.kept();
-        let first = kept.head();
-        *kept = Kept {
-            generation: kept.generation + 1,
-            news: VecDeque::new(),
-            first,
-            weight: 0,
-            floor: settled,
-            settled,
-            ends_floor: now,
-            ends: now,
-            due: BTreeMap::new(),
-        };
+        *kept = Kept::begin(kept.generation + 1, kept.head(), settled, now);
         drop(kept);
         self.wake();
         self.scheduled.notify_one();
@@ -208,30 +223,29 @@ impl Streams {
         }
     }
 
-    /// The scheduled ends that are due, and when the next one is. They stay until [`ended`](Self::ended).
-    pub fn due(&self, now: OffsetDateTime) -> (Vec<Ends>, Option<OffsetDateTime>) {
+    /// The scheduled ends that are due, the earliest first and at most so many. They stay until
+    /// [`ended`](Self::ended).
+    pub fn due(&self, now: OffsetDateTime, most: usize) -> Due {
         let kept = self.kept();
-        let is_due =
-            |((from, _), _): &(&(OffsetDateTime, String), &(OrgId, Vec<OrgId>, Revocation))| *from <= now;
-        let due = kept.due.iter().take_while(is_due).map(|(_, (org_id, told, revocation))| Ends {
-            org_id: *org_id,
-            told: told.clone(),
-            revocations: vec![revocation.clone()],
-        });
-        let due: Vec<Ends> = due.collect();
-        let next = kept.due.iter().nth(due.len()).map(|((from, _), _)| *from);
-        (due, next)
+        let due = kept.due.range(..=(now, char::MAX.to_string())).take(most);
+        let (mut ends, mut keys) = (Vec::new(), Vec::new());
+        for (key, (org_id, told, revocation)) in due {
+            ends.push(Ends { org_id: *org_id, told: told.clone(), revocations: vec![revocation.clone()] });
+            keys.push(key.clone());
+        }
+        let next = kept.due.keys().nth(keys.len()).map(|(from, _)| *from);
+        Due { ends, keys, before: next.filter(|next| *next <= now), next }
     }
 
-    /// All that was due at this time was checked; these have come about.
-    pub fn ended(&self, came_about: Vec<Ends>, at: OffsetDateTime) {
+    /// What was due was checked, of all that is scheduled up to this time; these have come about.
+    pub fn ended(&self, due: &Due, came_about: Vec<Ends>, at: OffsetDateTime) {
         let mut kept = self.kept();
-        while let Some(first) = kept.due.first_entry()
-            && first.key().0 <= at
-        {
-            first.remove();
+        for key in &due.keys {
+            kept.due.remove(key);
         }
+        let at = due.before.map_or(at, |before| at.min(before - Duration::from_micros(1)));
         kept.ends = kept.ends.max(at);
+        kept.checked = kept.checked.max(at);
         let is_new = !came_about.is_empty();
         came_about.into_iter().for_each(|ends| kept.push(News::Ended(ends)));
         let head = kept.head();
@@ -239,6 +253,16 @@ impl Streams {
         if is_new {
             self.head.send_replace(head);
         }
+    }
+
+    /// How long ago scheduled ends have come about that may not have been announced yet.
+    pub fn ends_lag(&self, now: OffsetDateTime) -> Duration {
+        (now - self.kept().checked).max(time::Duration::ZERO).unsigned_abs()
+    }
+
+    /// Raised when the database becomes another one.
+    pub fn generation(&self) -> u64 {
+        self.kept().generation
     }
 
     /// A reader of what comes from now on, and how far the node is.

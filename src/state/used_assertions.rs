@@ -5,12 +5,12 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::feed::Feed;
 use super::shares::{Group, Member, Shares};
+use crate::crypto::password_places::{Asker, Places};
 use crate::db::pool::Db;
 use crate::db::retrying;
 use crate::db::tokens::used_assertions::{Spending, spend, was_used};
@@ -18,6 +18,11 @@ use crate::domain::access::work::Work;
 use crate::domain::tokens::assertion::AssertionUse;
 use crate::domain::values::ids::{OrgId, RuleId};
 use crate::error::{Error, Reason, Result};
+
+/// How many slow signatures may wait of one org, or of one network of strangers: each takes less than a millisecond.
+const MAX_WAITING: usize = 128;
+/// How many may wait of all strangers.
+const MAX_STRANGERS: usize = 256;
 
 /// When to retry where too many assertions of one signer have not expired: some of them have by then.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -27,14 +32,15 @@ pub struct UsedAssertions {
     db: Db,
     feed: Arc<Feed>,
     shares: Shares,
-    slow: Arc<Semaphore>,
+    slow: Places,
 }
 
 impl UsedAssertions {
     /// Those in this database.
     pub fn new(db: Db, feed: Arc<Feed>, shares: Shares) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { db, feed, shares, slow: Arc::new(Semaphore::new(cores)) }
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        Self { db, feed, shares, slow: Places::with_room(cores, 0, MAX_WAITING, MAX_STRANGERS) }
     }
 
     /// Uses an assertion of this signer, which can be done once. One statement, in the share of its org.
@@ -81,10 +87,22 @@ impl UsedAssertions {
         was_used(&self.db, signer, used).await
     }
 
+    /// The places in which slow signatures are verified.
+    pub fn slow_places(&self) -> &Places {
+        &self.slow
+    }
+
     /// Verifies a signature beside the task of a connection, which has other calls to answer. As many at once as
-    /// there are cores.
-    pub async fn verify_slowly(&self, verify: impl FnOnce() -> bool + Send + 'static) -> Result<bool> {
-        let place = self.slow.clone().acquire_owned().await.map_err(Error::internal)?;
+    /// there are cores: the orgs whose credentials are used take turns, and strangers have a part of their own.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if too many wait.
+    pub async fn verify_slowly(
+        &self,
+        asker: Asker,
+        verify: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<bool> {
+        let place = self.slow.take(asker, 1).await?;
         let verified = spawn_blocking(move || {
             let _place = place;
             verify()

@@ -1,10 +1,11 @@
 //! When each verifier was last written down: what it acknowledges each few seconds is not written as often.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::domain::values::ids::{CredentialId, OrgId};
+use crate::state::locks::lock;
 
 /// How often a verifier is written that holds what it held.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -21,13 +22,13 @@ pub struct Verifiers(Mutex<HashMap<VerifierKey, (Instant, Vec<String>)>>);
 impl Verifiers {
     /// Whether what a verifier says now is to be written.
     pub fn is_due(&self, key: &VerifierKey, held: &[String]) -> bool {
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = lock(&self.0);
         written.get(key).is_none_or(|(at, before)| at.elapsed() >= PERIOD || before != held)
     }
 
     /// Notes that it was written.
     pub fn written(&self, key: VerifierKey, held: Vec<String>) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.0);
         if written.len() >= MOST {
             written.retain(|_, (at, _)| at.elapsed() < PERIOD);
         }

@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
-use crate::clock::{Clock, PerSecond};
+use crate::clock::{Clock, PerPeriod};
 use crate::config::{LogFormat, LogSettings};
 
 /// Starts logging to standard error, and what exports spans to a collector, if there is one. Does nothing if
@@ -96,7 +96,7 @@ const LINES: u64 = 10;
 /// Limits the log lines that clients can cause: what is not logged is counted. It takes no lock.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    lines: PerSecond,
+    lines: PerPeriod,
     unlogged: AtomicU64,
 }
 

@@ -14,6 +14,11 @@ use countersign::crypto::key_pair::NewKey;
 use countersign::crypto::seal;
 use countersign::crypto::seal::MasterKeys;
 use countersign::crypto::signer::{KeySet, Signer};
+use countersign::domain::federation::algorithm::Algorithm;
+use countersign::domain::federation::assertion::ForeignAssertion;
+use countersign::domain::federation::issuer::{IssuerKind, Trust, TrustFields};
+use countersign::domain::federation::rule::{ClaimMatch, ClaimValue, RuleMatch, SubjectMatch};
+use countersign::domain::federation::{decoys, jwk, jwk_set};
 use countersign::domain::signing_keys::{KeyState, KeyTimes};
 use countersign::domain::tokens::assertion::{Assertion, LEEWAY, MAX_LIFETIME};
 use countersign::domain::tokens::public_key::{PublicKey, decoy};
@@ -24,14 +29,16 @@ use countersign::domain::values::permissions::{Permission, Right};
 use countersign::domain::values::resources::{Node, ResourcePath};
 use countersign::domain::values::token_string::{MAX_LEN, TokenString};
 use countersign::domain::values::web_origin::WebOrigin;
+use countersign::error::Violations;
 use countersign::grpc::json;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 /// A target: its name, and what it does with its input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; each has a file of its name in `fuzz_targets/` and a folder in `corpus/`.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("token_text", token_text),
     ("web_origin", web_origin),
     ("network", network),
@@ -39,6 +46,7 @@ pub const ALL: [Target; 7] = [
     ("jwt", jwt),
     ("json", json),
     ("assertion", assertion),
+    ("foreign_assertion", foreign_assertion),
 ];
 
 /// A token string or another credential.
@@ -160,6 +168,196 @@ pub fn assertion(data: &[u8]) {
         assert!(text.starts_with(signed) && read.algorithm().may_sign_with(signature.len()));
         let (key, padded) = decoy(read.algorithm(), signature);
         assert!(padded.len() == key.signature_len() && !read.token_id.to_string().is_empty());
+    }
+}
+
+/// The key set of another issuer; and its JWT, as it is and of a header (the first line) and claims (the rest), held
+/// against rules: it passes where what it says, written anew and read by other code, satisfies them.
+pub fn foreign_assertion(data: &[u8]) {
+    static RULES: OnceLock<Vec<(Wanted, Trust, RuleMatch)>> = OnceLock::new();
+    let rules = RULES.get_or_init(|| WANTED.iter().map(Wanted::read).collect());
+    for algorithm in Algorithm::ALL {
+        // Each key is made once.
+        decoys::decoy(algorithm, &[]);
+    }
+    let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(set) = jwk_set::KeySet::parse(data, jwk::KeyUse::Signature, &Algorithm::ALL) {
+        assert!(data.len() <= jwk_set::MAX_SET && set.keys().len() <= jwk_set::MAX_KEYS);
+        for key in set.keys().iter().filter(|key| key.kid().is_some()) {
+            let same = set.keys().iter().filter(|other| other.kid() == key.kid());
+            assert_eq!(same.count(), 1, "two keys of one kid");
+        }
+    }
+    let (header, claims) = text.split_once('\n').unwrap_or((text, ""));
+    let signature = BASE64URL.encode([1; 64]);
+    let made = format!("{}.{}.{signature}", BASE64URL.encode(header), BASE64URL.encode(claims));
+    for text in [text, &made] {
+        let Ok(read) = ForeignAssertion::read(text) else { continue };
+        assert!(text.len() <= 16 << 10 && text.split('.').count() == 3);
+        let (signed, signature) = read.signed();
+        assert!(text.starts_with(signed));
+        let (key, padded) = decoys::decoy(read.algorithm(), signature);
+        assert!(!key.verifies(read.algorithm(), signed.as_bytes(), &padded));
+        let again = serde_json::to_string(read.claims()).unwrap();
+        let said: Value = serde_json::from_str(&again).unwrap();
+        for (wanted, trust, rule) in rules {
+            let failed = read.first_failure(trust, rule, now);
+            assert_eq!(failed.is_none(), wanted.is_satisfied_by(&said), "{wanted:?} {failed:?}: {again}");
+            let used = read.used(trust, now).filter(|_| failed.is_none());
+            assert_eq!(used.is_some(), failed.is_none() && wanted.once);
+            if let Some(used) = used {
+                let left = (used.keep_until - now).whole_seconds();
+                assert!((121..=120 + wanted.longest + 60).contains(&left), "{left} s: {again}");
+            }
+        }
+    }
+}
+
+/// An issuer and a rule, as other code reads them.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    issuer: &'static str,
+    longest: i64,
+    once: bool,
+    /// Whether it is a prefix; empty: any.
+    subject: (&'static str, bool),
+    /// Paths, and values: of an array that holds it where they are named so.
+    claims: &'static [(&'static [&'static str], &'static str)],
+    /// A claim that is `true`.
+    flag: Option<&'static str>,
+    /// An array with this value.
+    contains: Option<(&'static str, &'static str)>,
+}
+
+const NOW: i64 = 1_800_000_000;
+const AUDIENCES: [&str; 2] = ["https://id.example", "other"];
+const WANTED: [Wanted; 4] = [
+    Wanted {
+        issuer: "https://issuer.example",
+        longest: 3_600,
+        once: false,
+        subject: ("repo:acme/app:ref:refs/heads/main", false),
+        claims: &[],
+        flag: None,
+        contains: None,
+    },
+    Wanted {
+        issuer: "https://issuer.example",
+        longest: 600,
+        once: true,
+        subject: ("repo:acme/", true),
+        claims: &[(&["kubernetes.io", "namespace"], "prod")],
+        flag: None,
+        contains: None,
+    },
+    Wanted {
+        issuer: "https://issuer.example",
+        longest: 86_400,
+        once: false,
+        subject: ("", false),
+        claims: &[(&["ref"], "main")],
+        flag: Some("protected"),
+        contains: Some(("groups", "deployers")),
+    },
+    Wanted {
+        issuer: "spiffe://prod.example",
+        longest: 3_600,
+        once: false,
+        subject: ("spiffe://prod.example/ns/", true),
+        claims: &[],
+        flag: None,
+        contains: None,
+    },
+];
+
+impl Wanted {
+    fn read(&self) -> (Self, Trust, RuleMatch) {
+        let is_spiffe = self.issuer.starts_with("spiffe://");
+        let fields = TrustFields {
+            kind: if is_spiffe { IssuerKind::Spiffe } else { IssuerKind::Oidc },
+            issuer: self.issuer,
+            jwks: "",
+            bundle_uri: if is_spiffe { "https://prod.example/bundle" } else { "" },
+            algorithms: &[],
+            max_assertion_lifetime: Some(std::time::Duration::from_secs(self.longest.unsigned_abs())),
+            single_use_jti: self.once,
+            shared: false,
+        };
+        let mut violations = Violations::default();
+        let trust = Trust::restore(&mut violations, &fields).unwrap();
+        let subject = match self.subject {
+            ("", _) => SubjectMatch::Any,
+            (prefix, true) => SubjectMatch::Prefix(prefix.to_owned()),
+            (exact, false) => SubjectMatch::Exact(exact.to_owned()),
+        };
+        let mut claims = Vec::new();
+        let mut claim = |path: &[&str], value: ClaimValue, contains: bool| {
+            let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+            claims.push(ClaimMatch::read(&mut Violations::default(), &path, vec![value], contains).unwrap());
+        };
+        for (path, value) in self.claims {
+            claim(path, ClaimValue::Text((*value).to_owned()), false);
+        }
+        if let Some(flag) = self.flag {
+            claim(&[flag], ClaimValue::Bool(true), false);
+        }
+        if let Some((name, value)) = self.contains {
+            claim(&[name], ClaimValue::Text(value.to_owned()), true);
+        }
+        let audiences = AUDIENCES.map(str::to_owned);
+        (*self, trust, RuleMatch::read(&mut violations, &audiences, subject, claims).unwrap())
+    }
+
+    /// Whether claims are what the issuer and the rule want, by their values alone.
+    fn is_satisfied_by(&self, said: &Value) -> bool {
+        let (iss, sub) = (said["iss"].as_str(), said["sub"].as_str());
+        let of_issuer = match self.issuer.starts_with("spiffe://") {
+            false => iss == Some(self.issuer),
+            true => sub.and_then(|sub| sub.strip_prefix(&format!("{}/", self.issuer))).is_some_and(|path| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+                let mut segments = path.split('/');
+                sub.unwrap().len() <= 2_048
+                    && segments.all(|one| !["", ".", ".."].contains(&one) && one.chars().all(plain))
+            }),
+        };
+        let for_us = match &said["aud"] {
+            Value::String(one) => AUDIENCES.contains(&one.as_str()),
+            Value::Array(many) => {
+                !many.is_empty() && many.iter().all(|one| AUDIENCES.iter().any(|known| one == known))
+            }
+            _ => false,
+        };
+        // What is not there is no obstacle, and what is there has to be an integer.
+        let time = |name: &str| said.get(name).map_or(Some(None), |value| value.as_i64().map(Some));
+        let in_time = match (time("exp"), time("iat"), time("nbf")) {
+            (Some(Some(exp)), Some(iat), Some(nbf)) => {
+                let begins = |time: Option<i64>| time.is_none_or(|time| time <= NOW + 60);
+                let lives = i128::from(exp) - i128::from(iat.unwrap_or(NOW));
+                let left = i128::from(exp) - i128::from(NOW);
+                let longest = i128::from(self.longest);
+                exp > NOW && begins(iat) && begins(nbf) && lives <= longest + 600 && left <= longest + 60
+            }
+            _ => false,
+        };
+        let fresh = !self.once || said["jti"].as_str().is_some_and(|jti| !jti.is_empty());
+        let subject = match self.subject {
+            ("", _) => true,
+            (prefix, true) => sub.is_some_and(|sub| sub.len() > prefix.len() && sub.starts_with(prefix)),
+            (exact, false) => sub == Some(exact),
+        };
+        let mut claims = self.claims.iter();
+        let claims = claims.all(|(path, value)| {
+            let found = path.iter().try_fold(said, |within, name| within.as_object()?.get(*name));
+            found.is_some_and(|found| found == value)
+        });
+        let flag = self.flag.is_none_or(|name| said[name] == Value::Bool(true));
+        let contains = self.contains.is_none_or(|(name, value)| {
+            said[name].as_array().is_some_and(|items| {
+                items.iter().all(Value::is_string) && items.iter().any(|item| item == value)
+            })
+        });
+        of_issuer && for_us && in_time && fresh && subject && claims && flag && contains
     }
 }
 

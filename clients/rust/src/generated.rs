@@ -2819,18 +2819,19 @@ pub mod federation_rule {
 /// What was presented to a rule, counted by subject. The JWTs themselves are never stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Presentation {
-    /// Output only. The `sub`, cut to 255 bytes. Empty where signature, issuer, audience or times were
-    /// not good: nothing else of such a JWT is to be believed.
+    /// Output only. The `sub`, of at most 255 bytes. Empty where there is none that can be shown, and where
+    /// signature, issuer, audience or times were not good: nothing of such a JWT is to be believed.
     #[prost(string, tag = "1")]
     pub subject: ::prost::alloc::string::String,
-    /// Output only. The claims of the last one that rules can match, as the JSON text of an object.
-    /// Empty where `subject` is.
+    /// Output only. The claims of the last one that rules can match, as the JSON text of an object: what
+    /// the rule names first, 64 values and 2 KiB at most. Empty where nothing of it is to be believed.
     #[prost(string, tag = "2")]
     pub claims: ::prost::alloc::string::String,
     /// Output only. Whether it passed.
     #[prost(enumeration = "PresentationOutcome", tag = "3")]
     pub outcome: i32,
-    /// Output only. The first check that failed, as `ExplainToken` names it; empty where it passed.
+    /// Output only. The first check that failed, as `ExplainToken` names it, but for what is longer than
+    /// 255 bytes; empty where it passed.
     #[prost(string, tag = "4")]
     pub failed_check: ::prost::alloc::string::String,
     /// Output only. How often. Written in batches, up to a minute late.
@@ -3996,12 +3997,13 @@ pub struct UpdateFederationRuleResponse {
     /// What is not wrong, and may be a mistake.
     #[prost(message, repeated, tag = "2")]
     pub warnings: ::prost::alloc::vec::Vec<FederationWarning>,
-    /// With `validate_only`: what passed in the last 30 days, and would not pass the changed rule, with
-    /// the check that it would fail. The first 100, in the order of subjects, without claims.
+    /// With `validate_only`: of what came in the last 30 days, what passes the rule as it is, and would not
+    /// pass the changed one, with the check that it would fail. The first 100, in the order of subjects,
+    /// without claims.
     #[prost(message, repeated, tag = "3")]
     pub would_stop: ::prost::alloc::vec::Vec<Presentation>,
-    /// With `validate_only`: what was refused in the last 30 days, and would pass the changed rule, with
-    /// the check that it failed. The first 100, in the order of subjects, without claims.
+    /// With `validate_only`: the same of what does not pass the rule as it is, and would pass the changed
+    /// one, with the check that it failed.
     #[prost(message, repeated, tag = "4")]
     pub would_start: ::prost::alloc::vec::Vec<Presentation>,
 }
@@ -5925,7 +5927,9 @@ pub struct TokenCheck {
     #[prost(bool, tag = "2")]
     pub passed: bool,
     /// Output only. Why an exchange fails that gets as far as this: a reason without its
-    /// `ERROR_REASON_` prefix, as in `ErrorInfo`. Empty where it passed.
+    /// `ERROR_REASON_` prefix, as in `ErrorInfo`. Empty where it passed,
+    /// and where it was not made: this server lacks the keys of another issuer that an exchange
+    /// would fetch.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
 }

@@ -135,8 +135,11 @@ pub(crate) fn server(
             "autovacuum=off",
             "wal_level=minimal",
             "max_wal_senders=0",
-            "max_wal_size=4GB",
+            "max_wal_size=1GB",
             "checkpoint_timeout=1h",
+            // Else a checkpoint begins to write to the disk even without fsync.
+            "checkpoint_flush_after=0",
+            "bgwriter_flush_after=0",
         ]
     };
     let common = [

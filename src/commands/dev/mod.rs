@@ -83,7 +83,7 @@ async fn run_on(
     let pools =
         Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
     // It owns its database: the port, and with it the issuer, may be another one at each start.
-    recorded_issuer::own(&pools.main.pool(), &issuer).await?;
+    recorded_issuer::own(&pools.main, &issuer).await?;
     let state =
         State::open(pools, master, args.signing.signing_algorithm, issuer, limits.credentials(), clock)
             .await?;

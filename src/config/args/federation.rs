@@ -53,5 +53,10 @@ impl From<FederationArgs> for FederationSettings {
 }
 
 fn entry(text: &str) -> Result<CeilingEntry, String> {
-    CeilingEntry::parse(text).map_err(|wrong| wrong.to_string())
+    let entry = CeilingEntry::parse(text).map_err(|wrong| wrong.to_string())?;
+    // It would never be admitted.
+    if entry.is_local() {
+        return Err("must not be on this machine: `dev` admits such issuers, and no other server does".into());
+    }
+    Ok(entry)
 }

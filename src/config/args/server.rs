@@ -370,7 +370,7 @@ pub(crate) struct TokenArgs {
 pub(crate) struct CacheArgs {
     /// The memory that cached tokens take, such as `64MiB` or `1GiB`: `1MiB` to `1TiB`.
     ///
-    /// A token with few grants takes about 1 KB, so that 128MiB hold some 140 000. What is not cached
+    /// A token with few grants takes 500 to 1000 bytes, so that 128MiB hold 140 000 to 250 000. What is not cached
     /// is loaded from the database on each use.
     #[arg(
         long,

@@ -85,12 +85,13 @@ fn orgs_take_turns() {
         assert_eq!(refused(&places, asker(1)), Reason::Overloaded);
         let mut other = taking(&places, asker(2), 1);
         assert!(poll(&mut other).is_none());
+        assert!(!held.more_wait());
         drop(held);
         let held = poll(&mut first[0]).expect("it came before");
-        assert!(poll(&mut other).is_none());
+        assert!(poll(&mut other).is_none() && held.more_wait());
         drop(held);
         let held = poll(&mut other).expect("its turn is before the second of the other org");
-        assert!(first[1..].iter_mut().all(|taking| poll(taking).is_none()));
+        assert!(first[1..].iter_mut().all(|taking| poll(taking).is_none()) && !held.more_wait());
         drop(held);
         assert!(poll(&mut first[1]).is_some());
     }

@@ -7,11 +7,12 @@
 //! soon finds the page. The holders of a role are found in the same way, before.
 
 use serde_json::{Map, Value};
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{Acquire as _, PgConnection};
 use uuid::Uuid;
 
 use super::account::{Account, select_accounts};
+use crate::db::connections::Connection;
 use crate::domain::accounts::AccountState;
 use crate::domain::accounts::search::{Needle, Searchable};
 use crate::domain::paging::{COUNTED, Page};
@@ -67,7 +68,7 @@ impl AccountFilter {
 
 /// A page of the org's accounts, oldest first.
 pub async fn page(
-    db: &mut PgConnection,
+    db: &mut Connection,
     org_id: OrgId,
     filter: &AccountFilter,
     after: Option<AccountId>,
@@ -312,9 +313,9 @@ async fn in_order(
 /// Fills the search columns of at most `limit` accounts of one org, where an older binary has not.
 ///
 /// Returns how many there were. Any number of nodes may do it at once.
-pub async fn fill_searchable(db: &mut PgConnection, limit: i64) -> Result<u64> {
+pub async fn fill_searchable(db: &mut Connection, limit: i64) -> Result<u64> {
     let org = sqlx::query_scalar!("select org_id from accounts where search_pieces is null limit 1");
-    let Some(org_id) = org.fetch_optional(&mut *db).await? else {
+    let Some(org_id) = org.fetch_optional(&mut **db).await? else {
         return Ok(0);
     };
     let rows = sqlx::query!(
@@ -323,7 +324,7 @@ pub async fn fill_searchable(db: &mut PgConnection, limit: i64) -> Result<u64> {
         org_id,
         limit
     );
-    let rows = rows.fetch_all(&mut *db).await?;
+    let rows = rows.fetch_all(&mut **db).await?;
     let mut tx = db.begin().await?;
     // One plain statement for each account: a slice of an array in an UPDATE ends the coordinator of a
     // sharded engine.

@@ -332,10 +332,19 @@ pub async fn record(
         let event_id = events[seq].uuid();
         let actor = if change.by_the_server { &Actor::default() } else { actor };
         let subjects: Vec<String> = change.subjects.iter().map(Subject::to_string).collect();
+        // One statement for the event and its resources. On a sharded engine the second part is a COPY, by which
+        // the commit of a change becomes one in two phases, also where its other rows are on one shard.
         let event = sqlx::query!(
-            "insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
-                                 resource_ids, changes, address, request_id, create_time)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "with written as (
+                 insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
+                                     resource_ids, changes, address, request_id, create_time)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                 returning org_id, event_id, create_time
+             )
+             insert into event_resources (org_id, resource_id, create_time, event_id)
+             select written.org_id, named.resource_id, written.create_time, written.event_id
+             from written cross join unnest($8::text[]) as named (resource_id)
+             on conflict on constraint event_resources_pk do nothing",
             org_id,
             event_id,
             change.kind,
@@ -349,19 +358,7 @@ pub async fn record(
             actor.request_id,
             now
         );
-        one_row(&event.execute(&mut *tx).await?, "writing an event")?;
-        // On a sharded engine this statement is a COPY, by which the commit of a change becomes one in two
-        // phases, also where its other rows are on one shard.
-        let named = sqlx::query!(
-            "insert into event_resources (org_id, resource_id, create_time, event_id)
-             select $1, resource_id, $3, $4 from unnest($2::text[]) as named (resource_id)
-             on conflict on constraint event_resources_pk do nothing",
-            org_id,
-            &change.resource_ids,
-            now,
-            event_id
-        );
-        named.execute(&mut *tx).await?;
+        event.execute(&mut *tx).await?;
         let recorded = ends::Recorded {
             kind: change.kind,
             subjects: &change.subjects,

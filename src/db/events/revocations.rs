@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ends::{Stored, read};
 use super::feed::Position;
-use crate::domain::tokens::revocations::{IN_FORCE, Revocation, Revoked};
+use crate::domain::tokens::revocations::{Revocation, Revoked};
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG, SessionId, TokenId};
 use crate::error::{Error, Result};
 
@@ -50,8 +50,13 @@ pub struct Since {
 
 impl Since {
     /// From this time on.
-    pub fn time(time: OffsetDateTime) -> Self {
+    pub fn from(time: OffsetDateTime) -> Self {
         Self { time, epoch: 0, order: (0, -1) }
+    }
+
+    /// Everything before this time comes before the place.
+    pub fn time(self) -> OffsetDateTime {
+        self.time
     }
 }
 
@@ -61,57 +66,96 @@ pub struct Page<T> {
     pub next: Option<T>,
 }
 
+/// A row of the feed, as far as it is read here.
+struct Row {
+    epoch: i64,
+    xid: i64,
+    seq: i32,
+    org_id: Uuid,
+    told: Option<Vec<Uuid>>,
+    create_time: OffsetDateTime,
+    /// The time by which the rows are in order, where they are.
+    at: OffsetDateTime,
+    revocations: Json<Vec<Stored>>,
+}
+
+impl Row {
+    fn order(&self) -> (i64, i32) {
+        (self.xid, self.seq)
+    }
+
+    fn since(&self) -> Since {
+        Since { time: self.at, epoch: self.epoch, order: self.order() }
+    }
+}
+
+/// A page of these rows: where they are as many as were asked for, there may be more after the last.
+fn page<T>(rows: Vec<Row>, limit: i64, next: impl Fn(&Row) -> T) -> Page<T> {
+    let is_full = rows.len() as i64 == limit;
+    let next = rows.last().filter(|_| is_full).map(next);
+    let ends = rows.into_iter().map(|row| ends(row.org_id, row.told, &row.revocations, row.create_time));
+    Page { changes: ends.collect(), next }
+}
+
+/// Reads the rows that end something and meet a condition, in an order that has the limit.
+///
+/// Those of some orgs are asked for by a statement of its own: one plan for both would read the rows of all orgs.
+macro_rules! rows {
+    ($db:ident, $at:tt, $orgs:ident $of_orgs:tt, $condition:tt, $order:tt, $($arg:expr),* $(,)?) => {
+        match $orgs.uuids() {
+            None => rows!(@read $db, $at $condition "" $order, $($arg),*),
+            Some(orgs) => rows!(@read $db, $at $condition $of_orgs $order, $($arg),*, &orgs),
+        }
+    };
+    (@read $db:ident, $at:tt $condition:tt $of_orgs:tt $order:tt, $($arg:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            r#"select epoch, xid, seq, org_id, told, create_time, revocations as "revocations!: Json<Vec<Stored>>", "#
+                + $at + r#" as "at!" from feed where revocations is not null and "# + $condition + $of_orgs + $order,
+            $($arg),*
+        )
+        .fetch_all($db)
+        .await?
+    };
+}
+
 /// The changes since a time that end something, as they are visible now.
-pub async fn since(db: impl PgExecutor<'_>, from: Since, orgs: Orgs<'_>, limit: i64) -> Result<Page<Since>> {
-    let orgs = orgs.uuids();
-    let query = sqlx::query!(
-        r#"select epoch, xid, seq, org_id, told, create_time,
-                  revocations as "revocations!: Json<Vec<Stored>>"
-           from feed
-           where revocations is not null and create_time >= $1 and (create_time, epoch, xid, seq) > ($1, $2, $3, $4)
-             and ($5::uuid[] is null or org_id = any($5) or told && $5)
-           order by create_time, epoch, xid, seq limit $6"#,
+pub async fn since(db: &mut PgConnection, from: Since, orgs: Orgs<'_>, limit: i64) -> Result<Page<Since>> {
+    let rows = rows!(
+        db,
+        "create_time",
+        orgs " and (org_id = any($6) or told && $6)",
+        "create_time >= $1 and (create_time, epoch, xid, seq) > ($1, $2, $3, $4)",
+        " order by create_time, epoch, xid, seq limit $5",
         from.time,
         from.epoch,
         from.order.0,
         from.order.1,
-        orgs.as_deref(),
         limit
     );
-    let rows = query.fetch_all(db).await?;
-    let full = rows.len() as i64 == limit;
-    let last =
-        rows.last().map(|row| Since { time: row.create_time, epoch: row.epoch, order: (row.xid, row.seq) });
-    let changes = rows.into_iter().map(|row| ends(row.org_id, row.told, &row.revocations, row.create_time));
-    Ok(Page { changes: changes.collect(), next: last.filter(|_| full) })
+    Ok(page(rows, limit, Row::since))
 }
 
 /// The changes after a position that end something, as they are visible now: also those that are not settled.
 pub async fn after(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     at: (i64, (i64, i32)),
     orgs: Orgs<'_>,
     limit: i64,
 ) -> Result<Page<(i64, (i64, i32))>> {
     let (epoch, (xid, seq)) = at;
-    let orgs = orgs.uuids();
-    let query = sqlx::query!(
-        r#"select xid, seq, org_id, told, create_time, revocations as "revocations!: Json<Vec<Stored>>"
-           from feed
-           where epoch = $1 and (xid, seq) > ($2, $3) and revocations is not null
-             and ($4::uuid[] is null or org_id = any($4) or told && $4)
-           order by xid, seq limit $5"#,
+    let rows = rows!(
+        db,
+        "create_time",
+        orgs " and (org_id = any($5) or told && $5)",
+        "epoch = $1 and (xid, seq) > ($2, $3)",
+        " order by xid, seq limit $4",
         epoch,
         xid,
         seq,
-        orgs.as_deref(),
         limit
     );
-    let rows = query.fetch_all(db).await?;
-    let full = rows.len() as i64 == limit;
-    let last = rows.last().map(|row| (epoch, (row.xid, row.seq)));
-    let changes = rows.into_iter().map(|row| ends(row.org_id, row.told, &row.revocations, row.create_time));
-    Ok(Page { changes: changes.collect(), next: last.filter(|_| full) })
+    Ok(page(rows, limit, |row| (epoch, row.order())))
 }
 
 /// Where [`after`] begins for a cursor.
@@ -119,31 +163,38 @@ pub fn place(at: &Position) -> (i64, (i64, i32)) {
     (at.epoch(), at.order())
 }
 
-/// The scheduled ends between two times, the first excluded, whether they come about or not.
+/// The changes whose first scheduled end comes after a place and until a time, in the order of those ends, with all
+/// that they end, whether it comes about or not.
 pub async fn scheduled(
-    db: impl PgExecutor<'_>,
-    (from, until): (OffsetDateTime, OffsetDateTime),
+    db: &mut PgConnection,
+    (from, until): (Since, OffsetDateTime),
     orgs: Orgs<'_>,
-) -> Result<Vec<Ends>> {
-    // A row names the first of its ends: the others come within the life of a JWT after the change, as it does.
-    let orgs = orgs.uuids();
-    let query = sqlx::query!(
-        r#"select org_id, told, create_time, revocations as "revocations!: Json<Vec<Stored>>"
-           from feed
-           where effective_time > $1 and effective_time <= $2 and revocations is not null
-             and ($3::uuid[] is null or org_id = any($3) or told && $3)"#,
-        from - IN_FORCE,
+    limit: i64,
+) -> Result<Page<Since>> {
+    let rows = rows!(
+        db,
+        "effective_time",
+        orgs " and (org_id = any($7) or told && $7)",
+        "effective_time >= $1 and (effective_time, epoch, xid, seq) > ($1, $2, $3, $4) and effective_time <= $5",
+        " order by effective_time, epoch, xid, seq limit $6",
+        from.time,
+        from.epoch,
+        from.order.0,
+        from.order.1,
         until,
-        orgs.as_deref()
+        limit
     );
-    let rows = query.fetch_all(db).await?.into_iter();
-    let found = rows.map(|row| ends(row.org_id, row.told, &row.revocations, row.create_time));
+    Ok(page(rows, limit, Row::since))
+}
+
+/// Those of these ends that were scheduled for a time within this span, the first time excluded.
+pub fn within(all: Vec<Ends>, from: OffsetDateTime, until: OffsetDateTime) -> Vec<Ends> {
     let within = |ends: Ends| {
         let revocations = ends.revocations.into_iter();
         let revocations = revocations.filter(|one| one.scheduled && one.from > from && one.from <= until);
         Ends { revocations: revocations.collect(), ..ends }
     };
-    Ok(found.map(within).filter(|ends| !ends.revocations.is_empty()).collect())
+    all.into_iter().map(within).filter(|ends| !ends.revocations.is_empty()).collect()
 }
 
 fn ends(org_id: Uuid, told: Option<Vec<Uuid>>, stored: &[Stored], create_time: OffsetDateTime) -> Ends {

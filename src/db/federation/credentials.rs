@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use super::issuers::{self, StoredIssuer};
 use super::rules::{self, StoredRule};
 use crate::crypto::seal::MasterKeys;
 use crate::db::tokens::principals::{LoadedWith, find_member};
-use crate::domain::access::credential::{Credential, Derived};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::federation::ceiling::Ceiling;
 use crate::domain::federation::federated::Federated;
@@ -50,6 +51,7 @@ fn credential(
     master: &MasterKeys,
     ceiling: &Ceiling,
 ) -> Result<Credential> {
+    // Its keys are read once they are needed, and then kept: a seal that is ours says that they are in order.
     let (rule, issuer) = (stored.rule()?, stored_issuer.issuer()?);
     let is_sealed = stored.is_ours(master, &rule) && stored_issuer.is_ours(master, &issuer);
     if !is_sealed {
@@ -64,15 +66,16 @@ fn credential(
         secrets: Box::default(),
         restrictions: rule.restrictions.into(),
         may_manage_tokens: false,
-        create_time: stored.create_time,
+        create_time: stored.create_time.to_utc(),
         renew_time: None,
-        expire_time: stored.expire_time,
-        last_use: stored.last_use_time.map_or(stored.create_time, |used| used.max(stored.create_time)),
+        expire_time: stored.expire_time.map(OffsetDateTime::to_utc),
+        last_use: stored.last_use().to_utc(),
         revoked: stored.revoke_time.is_some(),
         tied_to: None,
         federated: Some(Box::new(Federated {
             issuer: Arc::new(issuer),
             issuer_version: stored_issuer.version,
+            stored_keys: stored_issuer.stored_keys().map(Arc::new),
             matches: rule.matches,
             version: stored.version,
             disabled: stored.disabled,
@@ -80,7 +83,6 @@ fn credential(
             is_admitted,
             access_token_lifetime: rule.access_token_lifetime,
         })),
-        derived: Derived::default(),
     })
 }
 

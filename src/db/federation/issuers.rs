@@ -1,5 +1,6 @@
 //! `issuers`: the other parties whose JWTs an org accepts.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor};
@@ -10,10 +11,13 @@ use super::makers::made_by;
 use crate::crypto::federation_seals;
 use crate::crypto::seal::MasterKeys;
 use crate::db::one_row;
+use crate::domain::federation::fetching::StoredKeys;
 use crate::domain::federation::issuer::{Issuer, IssuerKind, Trust, TrustFields};
 use crate::domain::federation::issuer_name::IssuerName;
+use crate::domain::federation::jwk_set::KeySet;
 use crate::domain::limits::Limit;
 use crate::domain::paging::Page;
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{CredentialId, IssuerId, OrgId};
 use crate::domain::values::names::DisplayName;
 use crate::error::{Error, Result, Violations};
@@ -51,26 +55,41 @@ impl StoredIssuer {
         self.issuer_id.into()
     }
 
-    /// What is believed of it, checked again; whether it was stored by us says [`is_ours`](Self::is_ours).
+    /// Of which kind it is.
+    pub fn kind(&self) -> Result<IssuerKind> {
+        IssuerKind::parse(&self.kind).ok_or_else(|| Error::internal("a stored kind of issuer is unknown"))
+    }
+
+    /// How long its JWTs live at most.
+    pub fn max_assertion_lifetime(&self) -> Duration {
+        Duration::from_secs(self.max_assertion_lifetime.cast_unsigned())
+    }
+
+    /// What is believed of it, checked again but for the keys that are stored with it; whether it was stored by us
+    /// says [`is_ours`](Self::is_ours).
     pub fn issuer(&self) -> Result<Issuer> {
-        let kind = IssuerKind::parse(&self.kind);
-        let kind = kind.ok_or_else(|| Error::internal("a stored kind of issuer is unknown"))?;
         let mut violations = Violations::default();
         let fields = TrustFields {
-            kind,
+            kind: self.kind()?,
             issuer: &self.issuer,
             jwks: self.jwks.as_deref().unwrap_or_default(),
             bundle_uri: self.bundle_uri.as_deref().unwrap_or_default(),
             algorithms: &self.algorithms,
-            max_assertion_lifetime: Some(Duration::from_secs(self.max_assertion_lifetime.cast_unsigned())),
+            max_assertion_lifetime: Some(self.max_assertion_lifetime()),
             single_use_jti: self.single_use_jti,
             shared: self.shared,
         };
-        let trust = Trust::read(&mut violations, &fields);
+        let trust = Trust::restore(&mut violations, &fields);
         let damaged = |error| Error::internal(format!("a stored issuer is damaged: {error}"));
         violations.finish().map_err(damaged)?;
         let trust = trust.ok_or_else(|| Error::internal("a stored issuer is damaged"))?;
         Ok(Issuer::new(self.id(), trust))
+    }
+
+    /// What is stored of the keys that were fetched.
+    pub fn stored_keys(&self) -> Option<StoredKeys> {
+        let thumbprints = self.key_prints.as_ref()?.iter().filter_map(|text| Sha256Digest::parse(text).ok());
+        Some(StoredKeys { time: self.fetch_time?, thumbprints: thumbprints.collect() })
     }
 
     /// Whether its seal is that of what it says. A row without it was written by others.
@@ -107,10 +126,27 @@ pub async fn find(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Finds all issuers of the org. Their number is limited.
-pub async fn find_all(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<Vec<StoredIssuer>> {
-    let query = issuers!("select", "from issuers where org_id = $1 order by issuer_id", org_id.uuid());
-    Ok(query.fetch_all(db).await?)
+/// Finds the name of an issuer; none where it cannot be read.
+pub async fn find_name(
+    db: impl PgExecutor<'_>,
+    org_id: OrgId,
+    issuer_id: IssuerId,
+) -> Result<Option<IssuerName>> {
+    let query = sqlx::query_scalar!(
+        "select issuer from issuers where org_id = $1 and issuer_id = $2",
+        org_id.uuid(),
+        issuer_id.uuid()
+    );
+    Ok(query.fetch_optional(db).await?.and_then(|name| IssuerName::parse(&name).ok()))
+}
+
+/// Finds the names of all issuers of the org, without those that cannot be read. Their number is limited.
+pub async fn find_names(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<HashMap<IssuerId, IssuerName>> {
+    let query = sqlx::query!("select issuer_id, issuer from issuers where org_id = $1", org_id.uuid());
+    let rows = query.fetch_all(db).await?;
+    let named =
+        rows.into_iter().map(|row| Some((row.issuer_id.into(), IssuerName::parse(&row.issuer).ok()?)));
+    Ok(named.flatten().collect())
 }
 
 /// A page of the issuers of the org, oldest first.
@@ -151,6 +187,8 @@ async fn find_named(db: impl PgExecutor<'_>, org_id: OrgId, name: &IssuerName) -
 /// What is stored of an issuer beside its id.
 pub struct NewIssuer<'a> {
     pub issuer: &'a Issuer,
+    /// The keys that are stored with it; none where they are fetched.
+    pub keys: Option<&'a KeySet>,
     pub display_name: Option<&'a DisplayName>,
     /// The credential that makes or changes it.
     pub made_by: CredentialId,
@@ -173,11 +211,13 @@ pub async fn insert(
         return Err(Error::exists("issuer", issuer.name()));
     }
     let sealed = federation_seals::seal_issuer(new.master, org_id, issuer);
+    // As those of fetched keys are stored.
+    let key_ids = new.keys.map(KeySet::key_ids);
     let query = issuers!(
         "insert into issuers (org_id, issuer_id, kind, issuer, jwks, bundle_uri, algorithms, max_assertion_lifetime,
                               single_use_jti, shared, display_name, sealed, makers, version, revision, create_time,
-                              update_time)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, 1, $14, $14) returning",
+                              update_time, key_ids)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, 1, $14, $14, $15) returning",
         "",
         org_id.uuid(),
         issuer.id().uuid(),
@@ -185,21 +225,22 @@ pub async fn insert(
         issuer.name().as_str(),
         issuer.jwks(),
         issuer.bundle_uri(),
-        &algorithms(issuer),
+        &issuer.algorithm_names(),
         seconds(issuer),
         issuer.single_use_jti(),
         issuer.shared(),
         new.display_name.map(DisplayName::as_str),
         sealed,
         &made_by(Vec::new(), new.made_by),
-        now
+        now,
+        key_ids.as_deref()
     );
     let stored = query.fetch_one(&mut *tx).await?;
     Limit::ISSUERS_OF_ORG.refuse_above(count(tx, org_id).await?)?;
     Ok(stored)
 }
 
-/// Changes an issuer, which was found when the org was locked. What was fetched of it is forgotten where its keys
+/// Changes an issuer, which was found when the org was locked. What was fetched of it is cleared where its keys
 /// are another's now.
 pub async fn update(
     tx: &mut PgConnection,
@@ -211,7 +252,9 @@ pub async fn update(
 ) -> Result<StoredIssuer> {
     let NewIssuer { issuer, .. } = new;
     let sealed = federation_seals::seal_issuer(new.master, org_id, issuer);
-    let forgets =
+    // As those of fetched keys are stored.
+    let key_ids = new.keys.map(KeySet::key_ids);
+    let clears =
         before.bundle_uri.as_deref() != issuer.bundle_uri() || before.jwks.as_deref() != issuer.jwks();
     let makers =
         if is_trust_changed { made_by(before.makers.clone(), new.made_by) } else { before.makers.clone() };
@@ -222,7 +265,7 @@ pub async fn update(
              revision = revision + 1, update_time = $13, fetch_time = case when $14 then null else fetch_time end,
              fetch_error = case when $14 then null else fetch_error end,
              fetched_jwks_uri = case when $14 then null else fetched_jwks_uri end,
-             key_ids = case when $14 then null else key_ids end,
+             key_ids = case when $14 then $15 else key_ids end,
              key_prints = case when $14 then null else key_prints end
          where org_id = $1 and issuer_id = $2 returning",
         "",
@@ -230,7 +273,7 @@ pub async fn update(
         issuer.id().uuid(),
         issuer.jwks(),
         issuer.bundle_uri(),
-        &algorithms(issuer),
+        &issuer.algorithm_names(),
         seconds(issuer),
         issuer.single_use_jti(),
         issuer.shared(),
@@ -239,13 +282,10 @@ pub async fn update(
         &makers,
         is_trust_changed,
         now,
-        forgets
+        clears,
+        key_ids.as_deref()
     );
     Ok(query.fetch_one(tx).await?)
-}
-
-fn algorithms(issuer: &Issuer) -> Vec<String> {
-    issuer.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect()
 }
 
 fn seconds(issuer: &Issuer) -> i64 {

@@ -1,4 +1,5 @@
-//! Who stands behind issuers and rules, and the rules that compromised credentials stand behind, in whichever orgs.
+//! The credentials that made or changed issuers and rules, and the rules of credentials that are compromised, in all
+//! orgs.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -6,13 +7,13 @@ use uuid::Uuid;
 use crate::domain::values::ids::{CredentialId, OrgId, RuleId};
 use crate::error::Result;
 
-/// The most makers that are remembered of one row.
+/// The most makers that are stored with one row.
 const MOST_MAKERS: usize = 1_000;
 
 /// The makers of a row, once this credential has changed it: the last one last.
 ///
 /// All of them are kept, since what one of them did may outlast what others did later. Of too many the oldest are
-/// forgotten, but never the first one.
+/// dropped, but never the first one.
 pub(super) fn made_by(before: Vec<Uuid>, maker: CredentialId) -> Vec<Uuid> {
     let Some((first, later)) = before.split_first() else { return vec![maker.uuid()] };
     if later.is_empty() && *first == maker.uuid() {
@@ -20,8 +21,8 @@ pub(super) fn made_by(before: Vec<Uuid>, maker: CredentialId) -> Vec<Uuid> {
     }
     let later = later.iter().copied().filter(|id| *id != maker.uuid()).chain([maker.uuid()]);
     let later: Vec<Uuid> = later.collect();
-    let forgotten = later.len().saturating_sub(MOST_MAKERS - 1);
-    std::iter::once(*first).chain(later.into_iter().skip(forgotten)).collect()
+    let dropped = later.len().saturating_sub(MOST_MAKERS - 1);
+    std::iter::once(*first).chain(later.into_iter().skip(dropped)).collect()
 }
 
 /// Finds the rules that these credentials have created or changed, and every rule of an issuer that they have

@@ -35,12 +35,8 @@ impl StoredPresentation {
     }
 
     /// What was recorded of it.
-    pub fn recorded(&self) -> Recorded {
-        Recorded {
-            subject: self.subject.clone(),
-            audiences: self.audiences.clone(),
-            claims: self.claims.0.clone(),
-        }
+    pub fn into_recorded(self) -> Recorded {
+        Recorded { subject: self.subject, audiences: self.audiences, claims: self.claims.0 }
     }
 
     /// What it follows and precedes in a list.

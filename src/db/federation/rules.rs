@@ -11,8 +11,6 @@ use super::makers::made_by;
 use crate::crypto::federation_seals;
 use crate::crypto::seal::MasterKeys;
 use crate::db::{damaged, one_row};
-use crate::domain::access::standing::StoredCredential;
-use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::federation::rule::{ClaimMatch, Rule, RuleMatch, SubjectMatch};
 use crate::domain::limits::Limit;
 use crate::domain::paging::{COUNTED, Page};
@@ -24,6 +22,7 @@ use crate::domain::values::names::{Audience, DisplayName};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
+use crate::domain::values::text::texts;
 use crate::error::{Error, Result, Violations};
 
 /// A federation rule, as it is stored.
@@ -117,14 +116,11 @@ impl StoredRule {
         self.revoke_time.is_none() && self.expire_time.is_none_or(|end| end > now)
     }
 
-    /// Its state under these rules, for an issuer of this name; of one that is disabled what it were otherwise.
+    /// Its state under these rules; of one that is disabled what it were otherwise.
     ///
-    /// The ceiling of the deployment is not asked.
-    pub fn state(&self, rules: &Rules, issuer: &IssuerName, now: OffsetDateTime) -> TokenState {
-        match rules.state(&self.facts(), self.revoke_time.is_some(), now) {
-            TokenState::Active if !rules.allow_issuer(issuer) => TokenState::Blocked,
-            state => state,
-        }
+    /// Its issuer and its seal are not asked about.
+    pub fn state(&self, rules: &Rules, now: OffsetDateTime) -> TokenState {
+        rules.state(&self.facts(), self.revoke_time.is_some(), now)
     }
 
     fn facts(&self) -> Facts {
@@ -133,8 +129,13 @@ impl StoredRule {
             owner: AccountKind::ServiceAccount,
             create_time: self.create_time,
             expire_time: self.expire_time,
-            last_use: self.last_use_time.map_or(self.create_time, |used| used.max(self.create_time)),
+            last_use: self.last_use(),
         }
+    }
+
+    /// When it was last used, or made where it was not used since.
+    pub fn last_use(&self) -> OffsetDateTime {
+        self.last_use_time.map_or(self.create_time, |used| used.max(self.create_time))
     }
 }
 
@@ -168,20 +169,6 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId, rule_id: RuleId) -> Resu
     let query = rules!(
         "select",
         "from federation_rules where org_id = $1 and rule_id = $2 for no key update",
-        org_id.uuid(),
-        rule_id.uuid()
-    );
-    Ok(query.fetch_optional(tx).await?)
-}
-
-/// Keeps a rule from being changed or revoked until the transaction ends, as the credential of a caller.
-///
-/// One that is disabled counts as revoked.
-pub async fn hold(tx: &mut PgConnection, org_id: OrgId, rule_id: RuleId) -> Result<Option<StoredCredential>> {
-    let query = sqlx::query_as!(
-        StoredCredential,
-        r#"select (revoke_time is not null or disabled) as "revoked!", expire_time from federation_rules
-           where org_id = $1 and rule_id = $2 for share"#,
         org_id.uuid(),
         rule_id.uuid()
     );
@@ -346,7 +333,7 @@ pub async fn insert(
     now: OffsetDateTime,
 ) -> Result<StoredRule> {
     let NewRule { rule, .. } = new;
-    // Who made it stands in its own row: what `credentials` names so are tokens.
+    // Its maker is in its own row: what `credentials` names so are tokens.
     let narrow = sqlx::query!(
         "insert into credentials (credential_id, org_id, account_id) values ($1, $2, $3)",
         rule.id.uuid(),
@@ -452,6 +439,27 @@ pub async fn update(
     Ok(query.fetch_one(tx).await?)
 }
 
+/// Disables a rule that is neither revoked nor expired, and whose row is locked, whatever else its row says.
+///
+/// The credential that disables a rule is not added to its makers, and the rule is not sealed anew.
+pub async fn disable(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    rule_id: RuleId,
+    now: OffsetDateTime,
+) -> Result<StoredRule> {
+    let query = rules!(
+        "update federation_rules
+         set disabled = true, version = version + 1, revision = revision + 1, update_time = $3
+         where org_id = $1 and rule_id = $2 returning",
+        "",
+        org_id.uuid(),
+        rule_id.uuid(),
+        now
+    );
+    Ok(query.fetch_one(tx).await?)
+}
+
 /// Raises the versions of all rules of an issuer that was changed, so that the JWTs that they gave are stale.
 pub async fn raise_versions(
     tx: &mut PgConnection,
@@ -508,10 +516,6 @@ pub async fn purge(tx: &mut PgConnection, org_id: OrgId, account_id: AccountId) 
     let rules = rules.fetch_all(&mut *tx).await?;
     sqlx::query!("delete from credentials where credential_id = any($1)", &rules).execute(tx).await?;
     Ok(())
-}
-
-fn texts(items: &[impl ToString]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
 }
 
 fn seconds(rule: &Rule) -> Option<i64> {

@@ -6,7 +6,7 @@ pub mod signing_keys;
 
 use std::sync::Arc;
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, random};
@@ -15,6 +15,7 @@ use crate::crypto::key_pair::NewKey;
 use crate::crypto::peppers::{self as pepper, Peppers};
 use crate::crypto::seal::{MasterKeys, Unopenable};
 use crate::crypto::signer::{BadKeys, KeySet};
+use crate::db::pool::Db;
 use crate::domain::signing_keys::{KeyState, KeyTimes};
 use crate::error::Result;
 
@@ -83,7 +84,7 @@ pub async fn find_signing_keys(db: impl PgExecutor<'_>, master: &MasterKeys) -> 
 /// Creates the first pepper and the first signing key, of this algorithm, where there is none.
 /// Servers that start concurrently create one of each: the unique index on the active key decides.
 pub async fn ensure(
-    db: &PgPool,
+    db: &Db,
     master: &Arc<MasterKeys>,
     algorithm: SigningAlgorithm,
     clock: &Clock,

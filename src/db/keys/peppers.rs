@@ -1,9 +1,10 @@
 //! `peppers`, and the rows that name them.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use crate::db::pool::Db;
 use crate::db::{one_row, retrying};
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{OrgId, TokenId};
@@ -37,7 +38,7 @@ pub async fn insert(tx: &mut PgConnection, number: i32, sealed: &[u8], now: Offs
 
 /// Stores the new hashes of many secrets, in one statement. One that was changed meanwhile stays
 /// as it is.
-pub async fn renew(db: &PgPool, renewals: &[Renewal]) -> Result<u64> {
+pub async fn renew(db: &Db, renewals: &[Renewal]) -> Result<u64> {
     let orgs: Vec<Uuid> = renewals.iter().map(|renewal| renewal.org_id.uuid()).collect();
     let tokens: Vec<Uuid> = renewals.iter().map(|renewal| renewal.token_id.uuid()).collect();
     let numbers: Vec<i32> = renewals.iter().map(|renewal| renewal.number).collect();

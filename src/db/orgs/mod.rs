@@ -138,6 +138,11 @@ pub(crate) async fn orgs_of(db: &mut PgConnection, account_id: AccountId) -> Res
 /// # Errors
 /// `RESOURCE_NOT_FOUND` when there is no such org.
 pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
+    lock_existing(tx, org_id).await?.ok_or_else(|| Error::not_found("org", org_id))
+}
+
+/// Locks the org as [`lock`] does, if there is one.
+pub async fn lock_existing(tx: &mut PgConnection, org_id: OrgId) -> Result<Option<Org>> {
     let row = sqlx::query_as!(
         Org,
         r#"select org_id, slug, display_name, revision, token_policy as "token_policy: _", suspend_time,
@@ -145,15 +150,7 @@ pub async fn lock(tx: &mut PgConnection, org_id: OrgId) -> Result<Org> {
          from orgs where org_id = $1 for no key update"#,
         org_id.uuid()
     );
-    row.fetch_optional(tx).await?.ok_or_else(|| Error::not_found("org", org_id))
-}
-
-/// Locks the org as [`lock`] does, if there is one.
-pub async fn lock_existing(tx: &mut PgConnection, org_id: OrgId) -> Result<()> {
-    let row =
-        sqlx::query_scalar!("select org_id from orgs where org_id = $1 for no key update", org_id.uuid());
-    row.fetch_optional(tx).await?;
-    Ok(())
+    Ok(row.fetch_optional(tx).await?)
 }
 
 /// Keeps other transactions from locking the org until this one ends, or waits for the one that has.

@@ -13,6 +13,7 @@ use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::tokens::policy::{Ceilings, Rules, TokenPolicy};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::Audience;
+use crate::domain::values::text::texts;
 use crate::error::{Error, Result};
 
 /// A policy as it is stored: only what the org has decided, with durations in seconds.
@@ -49,12 +50,12 @@ impl From<&TokenPolicy> for Stored {
             allow_endless: policy.allow_endless,
             allow_user_tokens: policy.allow_user_tokens,
             access_token_lifetime: seconds(policy.access_token_lifetime),
-            allowed_audiences: policy.allowed_audiences.iter().map(ToString::to_string).collect(),
+            allowed_audiences: texts(&policy.allowed_audiences),
             idle_limit: seconds(policy.idle_limit),
             allow_self_renewal: policy.allow_self_renewal,
             max_renewed_lifetime: seconds(policy.max_renewed_lifetime),
             allow_federation: policy.allow_federation,
-            allowed_issuers: policy.allowed_issuers.iter().map(ToString::to_string).collect(),
+            allowed_issuers: texts(&policy.allowed_issuers),
         }
     }
 }

@@ -7,7 +7,7 @@ pub mod passwords;
 pub mod reset_requests;
 pub mod sessions;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -36,10 +36,10 @@ pub struct Candidate {
 /// Finds the account that has this username, deleted or not.
 ///
 /// Makes two queries in any case, so that the time does not tell whether there is such an account.
-pub async fn find(db: &PgPool, username: &Email, now: OffsetDateTime) -> Result<Option<Candidate>> {
+pub async fn find(db: &mut PgConnection, username: &Email, now: OffsetDateTime) -> Result<Option<Candidate>> {
     let narrow =
         sqlx::query!("select org_id, account_id from usernames where username = $1", username.as_str());
-    let narrow = narrow.fetch_optional(db).await?;
+    let narrow = narrow.fetch_optional(&mut *db).await?;
     let (org_id, account_id) =
         narrow.map_or((Uuid::nil(), Uuid::nil()), |narrow| (narrow.org_id, narrow.account_id));
     let query = sqlx::query!(
@@ -122,9 +122,12 @@ pub async fn renew(
 }
 
 /// The orgs in which the account may act, with their names, its home first; at most 1 000.
-pub async fn find_orgs(db: &PgPool, home: OrgId, account_id: AccountId) -> Result<Vec<(OrgId, String)>> {
-    let mut db = db.acquire().await?;
-    let member_of = orgs::orgs_of(&mut db, account_id).await?;
+pub async fn find_orgs(
+    db: &mut PgConnection,
+    home: OrgId,
+    account_id: AccountId,
+) -> Result<Vec<(OrgId, String)>> {
+    let member_of = orgs::orgs_of(&mut *db, account_id).await?;
     let query = sqlx::query!(
         "select org_id, display_name from orgs
          where org_id = any($1) and suspend_time is null and delete_time is null

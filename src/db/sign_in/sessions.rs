@@ -7,7 +7,6 @@ use uuid::Uuid;
 use super::password_maker::PasswordMaker;
 use crate::db::{one_row, stored_secret};
 use crate::domain::access::credential::TiedTo;
-use crate::domain::access::standing::StoredCredential;
 use crate::domain::sign_in::emailed_codes::CodePurpose;
 use crate::domain::tokens::secrets::SecretRecord;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
@@ -98,22 +97,6 @@ pub async fn find(db: impl PgExecutor<'_>, org_id: OrgId, session_id: SessionId)
             .ends_with
             .map(|token_id| TiedTo { token_id: token_id.into(), expire_time: row.token_expire_time }),
     }))
-}
-
-/// Keeps a session from being ended until the transaction ends.
-pub async fn hold(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    session_id: SessionId,
-) -> Result<Option<StoredCredential>> {
-    let query = sqlx::query_as!(
-        StoredCredential,
-        r#"select end_time is not null as "revoked!", expire_time as "expire_time?" from sessions
-           where org_id = $1 and session_id = $2 for share"#,
-        org_id.uuid(),
-        session_id.uuid()
-    );
-    Ok(query.fetch_optional(tx).await?)
 }
 
 /// Ends a session. False if it had been ended before.

@@ -1,27 +1,10 @@
-//! Tokens as the makers of other things: held while they make one, and found to be compromised.
+//! Tokens as the makers of other things, and which of them are compromised.
 
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::domain::access::standing::StoredCredential;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::error::Result;
-
-/// Keeps a token from being changed or revoked until the transaction ends.
-pub async fn hold(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    token_id: TokenId,
-) -> Result<Option<StoredCredential>> {
-    let query = sqlx::query_as!(
-        StoredCredential,
-        r#"select revoke_time is not null as "revoked!", expire_time from tokens
-           where org_id = $1 and token_id = $2 for share"#,
-        org_id.uuid(),
-        token_id.uuid()
-    );
-    Ok(query.fetch_optional(tx).await?)
-}
 
 /// Finds the tokens that these tokens have created, in any org, whatever their state.
 pub async fn find_made_by(db: impl PgExecutor<'_>, makers: &[Uuid]) -> Result<Vec<(OrgId, TokenId)>> {

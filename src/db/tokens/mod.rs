@@ -16,5 +16,5 @@ pub mod web_origins;
 
 pub use labels::Labels;
 pub use list::{TokenFilter, page};
-pub use makers::{find_made_by, hold, is_compromised};
+pub use makers::{find_made_by, is_compromised};
 pub use token::*;

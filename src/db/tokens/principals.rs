@@ -17,12 +17,13 @@ use crate::db::accounts::grants::find_named_permissions;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
 use crate::db::{damaged, stored_secret};
-use crate::domain::access::credential::{Credential, Derived};
+use crate::domain::access::credential::Credential;
 use crate::domain::access::held::{Held, owns_something};
+use crate::domain::access::lists::Lists;
 use crate::domain::access::member::Member;
 use crate::domain::access::rights::HeldGrant;
 use crate::domain::tokens::policy::{Ceilings, Rules};
-use crate::domain::tokens::restrictions::{Lists, Restrictions};
+use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::tokens::secrets::{Proof, Secret};
 use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId, SessionId, TokenId};
@@ -106,33 +107,46 @@ async fn read_all(
 ) -> Result<HashMap<Uuid, Result<Credential>>> {
     // A row for each secret: a token has one, or a few while rotations overlap, and to gather them into lists
     // would cost the database more. Each role stands once, however many grants of it there are.
+    //
+    // Token by token: `offset 0` keeps the planner from joining whole orgs. It plans once for orgs of all sizes, and
+    // with many small ones it would read all tokens of a large one for a few.
     let query = sqlx::query_as!(
         TokenRow,
-        r#"select t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences,
-                  t.purpose, t.allowed_origins, t.allowed_cidrs, t.allowed_client_certs, t.may_manage_tokens,
-                  t.create_time, t.renew_time,
-                  t.expire_time, t.revoke_time is not null as "revoked!", a.kind, a.username,
-                  (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
-                      as "account_stopped!",
-                  (o.suspend_time is not null or o.delete_time is not null) as "org_stopped!",
-                  o.token_policy as "token_policy: Json<Stored>", o.version as org_version,
-                  m.version as account_version, s.secret_number as "secret_number?", s.mac as "mac?",
-                  s.pepper_id as "pepper_id?", s.public_jwk as "public_jwk?", s.sealed as "sealed?",
-                  s.expire_time as secret_end,
-                  greatest(s.create_time, s.last_use_time) as secret_use,
-                  array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
-                        from grants g where g.org_id = $1 and g.account_id = t.account_id) as "grants!",
-                  array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
-                        where r.org_id = $1 and r.role_id = any(array(
-                            select g.role_id from grants g
-                            where g.org_id = $1 and g.account_id = t.account_id and g.role_id is not null
-                        ))) as "roles!"
-           from tokens t
-           join accounts a on a.org_id = $1 and a.account_id = t.account_id
-           join memberships m on m.org_id = $1 and m.account_id = t.account_id
-           join orgs o on o.org_id = $1
-           left join token_secrets s on s.org_id = $1 and s.token_id = t.token_id
-           where t.org_id = $1 and t.token_id = any($2)"#,
+        r#"select f.token_id, f.account_id, f.token_kind, f.scopes, f.resources, f.allowed_audiences,
+                  f.purpose, f.allowed_origins, f.allowed_cidrs, f.allowed_client_certs, f.may_manage_tokens,
+                  f.create_time, f.renew_time, f.expire_time, f.revoked as "revoked!", f.kind, f.username,
+                  f.account_stopped as "account_stopped!", f.org_stopped as "org_stopped!",
+                  f.token_policy as "token_policy: Json<Stored>", f.org_version, f.account_version,
+                  f.secret_number as "secret_number?", f.mac as "mac?", f.pepper_id as "pepper_id?",
+                  f.public_jwk as "public_jwk?", f.sealed as "sealed?", f.secret_end as "secret_end?",
+                  f.secret_use as "secret_use?", f.grants as "grants!", f.roles as "roles!"
+           from unnest($2::uuid[]) as wanted (token_id)
+           cross join lateral (
+               select t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences,
+                      t.purpose, t.allowed_origins, t.allowed_cidrs, t.allowed_client_certs, t.may_manage_tokens,
+                      t.create_time, t.renew_time, t.expire_time, t.revoke_time is not null as revoked, a.kind,
+                      a.username,
+                      (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                          as account_stopped,
+                      (o.suspend_time is not null or o.delete_time is not null) as org_stopped,
+                      o.token_policy, o.version as org_version, m.version as account_version, s.secret_number,
+                      s.mac, s.pepper_id, s.public_jwk, s.sealed, s.expire_time as secret_end,
+                      greatest(s.create_time, s.last_use_time) as secret_use,
+                      array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
+                            from grants g where g.org_id = $1 and g.account_id = t.account_id) as grants,
+                      array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
+                            where r.org_id = $1 and r.role_id = any(array(
+                                select g.role_id from grants g
+                                where g.org_id = $1 and g.account_id = t.account_id and g.role_id is not null
+                            ))) as roles
+               from tokens t
+               join accounts a on a.org_id = $1 and a.account_id = t.account_id
+               join memberships m on m.org_id = $1 and m.account_id = t.account_id
+               join orgs o on o.org_id = $1
+               left join token_secrets s on s.org_id = $1 and s.token_id = t.token_id
+               where t.org_id = $1 and t.token_id = wanted.token_id
+               offset 0
+           ) f"#,
         org_id.uuid(),
         token_ids
     );
@@ -247,14 +261,13 @@ async fn credential(
         }
         .into(),
         may_manage_tokens: row.may_manage_tokens,
-        create_time: row.create_time,
-        renew_time: row.renew_time,
-        expire_time: row.expire_time,
-        last_use: last_use.map_or(row.create_time, |used| used.max(row.create_time)),
+        create_time: row.create_time.to_utc(),
+        renew_time: row.renew_time.map(|renewed| Box::new(renewed.to_utc())),
+        expire_time: row.expire_time.map(OffsetDateTime::to_utc),
+        last_use: last_use.map_or(row.create_time, |used| used.max(row.create_time)).to_utc(),
         revoked: row.revoked,
         tied_to: None,
         federated: None,
-        derived: Derived::default(),
     })
 }
 
@@ -293,14 +306,13 @@ pub async fn find_session(
         restrictions: Lists::default(),
         // A session may do everything that its account may do.
         may_manage_tokens: true,
-        create_time: session.create_time,
+        create_time: session.create_time.to_utc(),
         renew_time: None,
-        expire_time: Some(session.expire_time),
-        last_use: session.use_time,
+        expire_time: Some(session.expire_time.to_utc()),
+        last_use: session.use_time.to_utc(),
         revoked: session.ended,
         tied_to: session.tied_to.map(Box::new),
         federated: None,
-        derived: Derived::default(),
     }))
 }
 

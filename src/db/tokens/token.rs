@@ -22,6 +22,7 @@ use crate::domain::values::names::{Audience, DisplayName, Purpose};
 use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::ResourcePath;
+use crate::domain::values::text::texts;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
@@ -418,10 +419,6 @@ pub async fn update(
     labels::store(&mut *tx, org_id, token_id, new.labels).await?;
     web_origins::delete(&mut *tx, org_id, &[token_id]).await?;
     web_origins::insert(tx, org_id, token_id, &restrictions.origins, *expire_time, now).await
-}
-
-fn texts(items: &[impl ToString]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
 }
 
 /// Locks those of these tokens that are neither revoked nor expired, until the transaction ends.

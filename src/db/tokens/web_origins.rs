@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::counts;
 use crate::domain::values::ids::{OrgId, TokenId};
+use crate::domain::values::text::texts;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result};
 
@@ -60,7 +61,7 @@ pub async fn insert(
     if origins.is_empty() {
         return Ok(());
     }
-    let mut texts: Vec<String> = origins.iter().map(ToString::to_string).collect();
+    let mut texts = texts(origins);
     texts.sort_unstable();
     texts.dedup();
     let query = sqlx::query!(

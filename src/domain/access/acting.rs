@@ -401,7 +401,7 @@ impl Acting<'_> {
         match (credential.credential_id, &credential.tied_to) {
             (CredentialId::Session(_), tied_to) => tied_to.as_ref().and_then(|tied_to| tied_to.expire_time),
             (CredentialId::Token(_), _) if self.is_unbound_operator() => None,
-            (CredentialId::Token(_) | CredentialId::Rule(_), _) => credential.expire_time,
+            (CredentialId::Token(_) | CredentialId::Rule(_), _) => credential.expire_time(),
         }
     }
 

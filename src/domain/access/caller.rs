@@ -47,7 +47,7 @@ pub struct Caller {
     /// The credential; under impersonation, the administrator's.
     credential: Arc<Credential>,
     impersonation: Option<Impersonation>,
-    rights: Arc<Rights>,
+    rights: Rights,
     /// Whether it presented the credential itself, and not a JWT made from it.
     by_token_string: bool,
     /// The number of the secret that was presented, or that its JWT was exchanged for.
@@ -107,10 +107,8 @@ impl Caller {
             return Err(Reason::ClientCertificateNotAllowed.into());
         }
         let rights = match (&impersonation, &mut narrowed_to) {
-            (Some(impersonation), carried) => {
-                impersonation.rights(&carried.take().unwrap_or_default()).into()
-            }
-            (None, Some(carried)) => credential.effective_rights().meet(carried).into(),
+            (Some(impersonation), carried) => impersonation.rights(&carried.take().unwrap_or_default()),
+            (None, Some(carried)) => credential.effective_rights().meet(carried),
             (None, None) => credential.effective_rights().clone(),
         };
         let only_itself = false;

@@ -194,8 +194,10 @@ impl Credential {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckOutcome {
     pub name: Cow<'static, str>,
-    /// Why it failed; none if it passed.
+    /// Why it failed; none if it passed, or was not made.
     pub failure: Option<Reason>,
+    /// Whether it was made: not where this server lacks what it needs, and an exchange would fetch it.
+    pub was_made: bool,
 }
 
 /// The outcomes of the checks of a token string, up to the first that fails.
@@ -204,9 +206,8 @@ pub struct CheckOutcome {
 pub(crate) fn explain_string_checks(failed: Option<TokenStringCheck>) -> Vec<CheckOutcome> {
     let until = failed.and_then(|failed| TokenStringCheck::ALL.iter().position(|check| *check == failed));
     let made = &TokenStringCheck::ALL[..until.map_or(TokenStringCheck::ALL.len(), |failed| failed + 1)];
-    let outcome = |check: &TokenStringCheck| CheckOutcome {
-        name: check.name().into(),
-        failure: (failed == Some(*check)).then_some(Reason::TokenInvalid),
+    let outcome = |check: &TokenStringCheck| {
+        CheckOutcome::of(check.name(), failed != Some(*check), Reason::TokenInvalid)
     };
     made.iter().map(outcome).collect()
 }
@@ -225,11 +226,16 @@ pub(crate) fn explain_assertion_checks(failed: Option<AssertionCheck>) -> Vec<Ch
 
 /// The outcomes of the checks of an assertion of another issuer, and of whether the rule that is named works at all.
 pub(crate) fn explain_foreign_checks(
-    checks: &[(RuleCheck, bool)],
+    checks: &[(RuleCheck, Option<bool>)],
     federated: &Federated,
 ) -> Vec<CheckOutcome> {
     let of_assertion = checks.iter().map(|(check, passed)| {
-        CheckOutcome::of(check.name(Some(&federated.matches)), *passed, Reason::TokenInvalid)
+        let outcome = CheckOutcome::of(
+            check.name(Some(&federated.matches)),
+            *passed != Some(false),
+            Reason::TokenInvalid,
+        );
+        CheckOutcome { was_made: passed.is_some(), ..outcome }
     });
     let rule = CheckOutcome::of("rule", federated.is_usable(), Reason::TokenInvalid);
     of_assertion.chain([rule]).collect()
@@ -239,7 +245,7 @@ pub(crate) fn explain_foreign_checks(
 /// for a reason, or `known`.
 pub(crate) fn explain_access_token_checks(failed: Option<Result<(), Reason>>) -> Vec<CheckOutcome> {
     let signature = failed.and_then(Result::err);
-    let mut outcomes = vec![CheckOutcome { name: "signature".into(), failure: signature }];
+    let mut outcomes = vec![CheckOutcome::made("signature", signature)];
     if signature.is_none() {
         outcomes.push(CheckOutcome::of("known", failed.is_none(), Reason::AccessTokenInvalid));
     }
@@ -249,16 +255,19 @@ pub(crate) fn explain_access_token_checks(failed: Option<Result<(), Reason>>) ->
 impl CheckOutcome {
     /// A check that fails for this reason unless it passed.
     pub(crate) fn of(name: impl Into<Cow<'static, str>>, passed: bool, reason: Reason) -> Self {
-        Self { name: name.into(), failure: (!passed).then_some(reason) }
+        Self::made(name, (!passed).then_some(reason))
+    }
+
+    /// A check that was made.
+    pub(crate) fn made(name: impl Into<Cow<'static, str>>, failure: Option<Reason>) -> Self {
+        Self { name: name.into(), failure, was_made: true }
     }
 }
 
 /// The outcomes of all checks of a token.
 pub(crate) fn explain_credential_checks(credential: &Credential, used: &CheckInput<'_>) -> Vec<CheckOutcome> {
     let checks = Check::OF_STATE.into_iter().chain(Check::OF_USE).chain([Check::Audience]);
-    checks
-        .map(|check| CheckOutcome { name: check.name().into(), failure: credential.pass(check, used).err() })
-        .collect()
+    checks.map(|check| CheckOutcome::made(check.name(), credential.pass(check, used).err())).collect()
 }
 
 #[cfg(test)]
@@ -298,19 +307,22 @@ mod tests {
             (|p| p.revoked = true, Err(Reason::TokenRevoked)),
             (|p| p.account.org_stopped = true, Err(Reason::OrgSuspended)),
             (|p| p.account.account_stopped = true, Err(Reason::AccountDeactivated)),
-            (|p| p.expire_time = Some(now()), Err(Reason::TokenExpired)),
+            (|p| p.expire_time = Some(now().to_utc()), Err(Reason::TokenExpired)),
             (|p| p.expire_time = None, Err(Reason::TokenBlocked)),
             (|p| p.account.account_kind = AccountKind::User, Err(Reason::TokenBlocked)),
             (blocking, Err(Reason::TokenBlocked)),
             (
-                |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now())),
+                |p| (p.account.account_kind, p.expire_time) = (AccountKind::User, Some(now().to_utc())),
                 Err(Reason::TokenExpired),
             ),
             // A session is not a token: a policy for tokens does not block it.
             (|p| (p.kind, p.account.account_kind) = (TokenKind::Session, AccountKind::User), Ok(())),
-            (|p| (p.kind, p.last_use) = (TokenKind::Session, now() - 12 * time::Duration::HOUR), Ok(())),
             (
-                |p| (p.kind, p.last_use) = (TokenKind::Session, now() - 13 * time::Duration::HOUR),
+                |p| (p.kind, p.last_use) = (TokenKind::Session, now().to_utc() - 12 * time::Duration::HOUR),
+                Ok(()),
+            ),
+            (
+                |p| (p.kind, p.last_use) = (TokenKind::Session, now().to_utc() - 13 * time::Duration::HOUR),
                 Err(Reason::TokenExpired),
             ),
         ];
@@ -400,7 +412,7 @@ mod tests {
             ("revoked", |p| p.revoked = true),
             ("org", |p| p.account.org_stopped = true),
             ("account", |p| p.account.account_stopped = true),
-            ("expiry", |p| p.expire_time = Some(now())),
+            ("expiry", |p| p.expire_time = Some(now().to_utc())),
             ("policy", |p| {
                 let policy =
                     TokenPolicy { max_secret_lifetime: Some(MIN_TOKEN_LIFETIME), ..TokenPolicy::default() };

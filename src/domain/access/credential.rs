@@ -3,18 +3,18 @@
 //! It is everything that an exchange, an introspection and an authenticated call need.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcDateTime};
 
 use super::carried::Carried;
 use super::held::Held;
+use super::lists::Lists;
 use super::member::Member;
 use super::rights::Rights;
 use crate::domain::federation::federated::Federated;
 use crate::domain::sign_in::sessions::idle_expiry;
 use crate::domain::tokens::policy::Facts;
-use crate::domain::tokens::restrictions::Lists;
 use crate::domain::tokens::secrets::Secret;
 use crate::domain::values::ids::{CredentialId, TokenId};
 use crate::domain::values::kinds::TokenKind;
@@ -32,21 +32,19 @@ pub struct Credential {
     pub secrets: Box<[Secret]>,
     pub restrictions: Lists,
     pub may_manage_tokens: bool,
-    pub create_time: OffsetDateTime,
-    /// When a token was last renewed.
-    pub renew_time: Option<OffsetDateTime>,
-    pub expire_time: Option<OffsetDateTime>,
+    pub create_time: UtcDateTime,
+    /// When a token was last renewed, which few are.
+    pub renew_time: Option<Box<UtcDateTime>>,
+    pub expire_time: Option<UtcDateTime>,
     /// The last time that it was used, or that it or a secret of it was made.
     ///
     /// A use counts as far as it was written when this was loaded.
-    pub last_use: OffsetDateTime,
+    pub last_use: UtcDateTime,
     pub revoked: bool,
     /// The token with which a session ends, because it gave the password that the session began with.
     pub tied_to: Option<Box<TiedTo>>,
     /// What a rule of federation has beside.
     pub federated: Option<Box<Federated>>,
-    /// What follows from the rest.
-    pub derived: Derived,
 }
 
 /// The token that gave the password of a session.
@@ -57,33 +55,17 @@ pub struct TiedTo {
     pub expire_time: Option<OffsetDateTime>,
 }
 
-/// What is computed when it is first needed. A copy, which may be changed, has nothing yet.
-#[derive(Default)]
-pub struct Derived {
-    /// What the credential itself holds, where its lists narrow what its account holds.
-    narrowed: OnceLock<Arc<Held>>,
-}
-
-impl Clone for Derived {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
 impl Credential {
     /// What it holds now: what the account holds, within the token's lists.
     fn held(&self) -> &Held {
-        if !self.restrictions.narrow_rights() {
-            return &self.account.held;
-        }
-        self.derived.narrowed.get_or_init(|| self.account.held.narrowed(&self.restrictions).into())
+        self.restrictions.narrowed(&self.account.held)
     }
 
     /// The rights of the token now: the account's rights within the token's lists.
     ///
     /// Exchange, introspection and access control all use this one answer. It is computed once,
     /// before the credential is cached.
-    pub(crate) fn effective_rights(&self) -> &Arc<Rights> {
+    pub(crate) fn effective_rights(&self) -> &Rights {
         self.held().rights()
     }
 
@@ -117,15 +99,19 @@ impl Credential {
 
     /// The bytes that it takes in a cache, without what it shares.
     pub(crate) fn weight(&self) -> usize {
-        let narrowed = self.derived.narrowed.get().map_or(0, |held| held.weight());
         size_of::<Self>() - size_of::<Member>()
             + self.account.weight()
             + self.restrictions.weight()
             + size_of_val(&*self.secrets)
             + self.secrets.iter().map(Secret::weight).sum::<usize>()
+            + self.renew_time.as_ref().map_or(0, |_| size_of::<UtcDateTime>())
             + self.tied_to.as_ref().map_or(0, |tied_to| size_of_val(&**tied_to))
             + self.federated.as_ref().map_or(0, |federated| federated.weight())
-            + narrowed
+    }
+
+    /// When it expires; none: never.
+    pub(crate) fn expire_time(&self) -> Option<OffsetDateTime> {
+        self.expire_time.map(OffsetDateTime::from)
     }
 
     /// The same credential in another org, where its account is this member.
@@ -138,7 +124,7 @@ impl Credential {
     /// A use that says otherwise may have been written since this was loaded.
     pub(crate) fn seems_idle(&self, now: OffsetDateTime) -> bool {
         match self.kind {
-            TokenKind::Session => idle_expiry(self.last_use) <= now,
+            TokenKind::Session => idle_expiry(self.last_use.into()) <= now,
             TokenKind::Secret | TokenKind::Publishable | TokenKind::Key | TokenKind::Federated => {
                 self.account.rules.idle_before(now).is_some_and(|limit| self.last_use < limit)
             }
@@ -150,9 +136,9 @@ impl Credential {
         Facts {
             kind: self.kind,
             owner: self.account.account_kind,
-            create_time: self.renew_time.unwrap_or(self.create_time),
-            expire_time: self.expire_time,
-            last_use: self.last_use,
+            create_time: self.renew_time.as_deref().map_or(self.create_time, |renewed| *renewed).into(),
+            expire_time: self.expire_time(),
+            last_use: self.last_use.into(),
         }
     }
 
@@ -185,7 +171,7 @@ impl Credential {
     /// where another secret replaces this one.
     pub(crate) fn end(&self, secret: Option<i32>) -> Option<OffsetDateTime> {
         let shown = self.secrets.iter().find(|known| Some(known.number) == secret);
-        [self.expire_time, shown.and_then(|secret| secret.expire_time)].into_iter().flatten().min()
+        [self.expire_time(), shown.and_then(|secret| secret.expire_time)].into_iter().flatten().min()
     }
 
     /// Whether a JWT that names this secret is still good: it ends with the secret. That of a
@@ -269,14 +255,13 @@ pub(crate) mod tests {
             secrets: Box::default(),
             restrictions: Lists::default(),
             may_manage_tokens: false,
-            create_time: now(),
+            create_time: now().to_utc(),
             renew_time: None,
-            expire_time: Some(now() + time::Duration::days(1)),
-            last_use: now(),
+            expire_time: Some((now() + time::Duration::days(1)).to_utc()),
+            last_use: now().to_utc(),
             revoked: false,
             tied_to: None,
             federated: None,
-            derived: Derived::default(),
         }
     }
 }

@@ -432,7 +432,7 @@ mod tests {
     fn lifetimes() {
         let lasts = |left: time::Duration, ttl: Option<u64>| {
             let mut held = credential(&[]);
-            held.expire_time = Some(now() + left);
+            held.expire_time = Some((now() + left).to_utc());
             let asked = request(&[], &[], ttl);
             let decision = decide(&held, &asked, ISSUER, now());
             decision.map(|d| d.expires_at - d.issued_at).map_err(|e| e.reason())

@@ -1,14 +1,12 @@
 //! Grants, compiled: which sets of permissions are held on which nodes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::sets::{HeldSet, Sets, Wanted};
+use super::steps;
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
 use crate::domain::values::resources::{Node, ResourcePath};
-
-/// From this many sets on, a permission is found in an index, and not in each set in turn.
-const MANY_SETS: usize = 9;
 
 /// A grant as it is held: the right, the node, and the present permissions of a custom role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,48 +35,13 @@ impl HeldGrant {
 /// memory. A set is the list of a role, shared by all its grants; a node has the numbers of the sets
 /// that are held on it. So the size is that of the grants and the distinct roles added up, and a
 /// permission is found on a node in the depth of its path, however many grants there are.
-#[derive(Debug)]
-pub(super) struct Holdings {
-    /// Each is held on some node.
-    sets: Box<[HeldSet]>,
-    /// Sorted by node, each with the numbers of its sets, sorted.
-    nodes: Arc<[(Node, Box<[u32]>)]>,
-    /// The numbers of the sets that carry every application permission.
-    with_applications: Box<[u32]>,
-    /// The numbers of the sets that name a permission, where there are many.
-    index: Option<HashMap<Permission, Vec<u32>>>,
-}
-
-impl PartialEq for Holdings {
-    fn eq(&self, other: &Self) -> bool {
-        // The rest follows from these.
-        self.sets == other.sets && self.nodes == other.nodes
-    }
-}
-
-impl Eq for Holdings {}
-
-impl Hash for Holdings {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.sets.hash(state);
-        self.nodes.hash(state);
-    }
-}
-
-/// What a grant carries.
+///
+/// Copies share both parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct HeldSet {
-    permissions: PermissionSet,
-    /// Also every application permission, named or not.
-    applications: bool,
-}
-
-/// What is asked for.
-#[derive(Clone, Copy)]
-pub(super) enum Wanted<'a> {
-    Permission(&'a Permission),
-    /// Every permission of applications, also those that nothing names yet.
-    EveryApplication,
+pub(super) struct Holdings {
+    sets: Arc<Sets>,
+    /// The nodes beside the whole org, sorted, each with the numbers of its sets, sorted.
+    nodes: Arc<[(Node, Box<[u32]>)]>,
 }
 
 /// The sets that are held on a node: those from above it, and those on the node itself.
@@ -88,8 +51,10 @@ pub(super) struct SetsAt<'a> {
 }
 
 impl Holdings {
-    /// What grants give.
+    /// What grants give. Their order says nothing: the same grants are equal.
     pub(super) fn of_grants<'a>(grants: impl IntoIterator<Item = &'a HeldGrant>) -> Self {
+        let mut grants: Vec<_> = grants.into_iter().collect();
+        grants.sort_by(|one, other| (&one.right, &one.node).cmp(&(&other.right, &other.node)));
         let (mut sets, mut numbers) = (Vec::new(), HashMap::new());
         let mut nodes: BTreeMap<Node, Vec<u32>> = BTreeMap::new();
         for grant in grants {
@@ -144,26 +109,15 @@ impl Holdings {
         Self::build(vec![HeldSet { permissions, applications: scopes.is_empty() }], nodes)
     }
 
-    fn build(sets: Vec<HeldSet>, nodes: BTreeMap<Node, Vec<u32>>) -> Self {
-        let sorted = |(node, mut numbers): (Node, Vec<u32>)| {
+    fn build(sets: Vec<HeldSet>, mut nodes: BTreeMap<Node, Vec<u32>>) -> Self {
+        let sorted = |mut numbers: Vec<u32>| -> Box<[u32]> {
             numbers.sort_unstable();
             numbers.dedup();
-            (node, numbers.into())
+            numbers.into()
         };
-        Self::of_sets(sets, nodes.into_iter().map(sorted).collect())
-    }
-
-    fn of_sets(sets: Vec<HeldSet>, nodes: Arc<[(Node, Box<[u32]>)]>) -> Self {
-        let numbered = || (0..).zip(&sets);
-        let with_applications = numbered().filter(|(_, set)| set.applications).map(|(n, _)| n).collect();
-        let index = (sets.len() >= MANY_SETS).then(|| {
-            let mut index: HashMap<Permission, Vec<u32>> = HashMap::new();
-            for (number, set) in numbered() {
-                set.permissions.iter().for_each(|p| index.entry(p.clone()).or_default().push(number));
-            }
-            index
-        });
-        Self { sets: sets.into(), nodes, with_applications, index }
+        let on_org = sorted(nodes.remove(&Node::Org).unwrap_or_default());
+        let nodes = nodes.into_iter().map(|(node, numbers)| (node, sorted(numbers))).collect();
+        Self { sets: Sets::new(sets, on_org).into(), nodes }
     }
 
     /// The same, within a credential's lists; an empty list limits nothing.
@@ -172,12 +126,13 @@ impl Holdings {
             if scopes.is_empty() {
                 return set.clone();
             }
-            let named = scopes.iter().filter(|scope| self.set_has(n, Wanted::Permission(scope)));
+            let named = scopes.iter().filter(|scope| self.sets.has(n, Wanted::Permission(scope)));
             HeldSet { permissions: named.cloned().collect(), applications: false }
         };
-        let mut sets: Vec<_> = (0..).zip(&self.sets).map(kept).collect();
+        let mut sets: Vec<_> = self.sets.iter().map(kept).collect();
         if resources.is_empty() {
-            return Self::of_sets(sets, self.nodes.clone());
+            let sets = Sets::new(sets, self.sets.on_org().into());
+            return Self { sets: sets.into(), nodes: self.nodes.clone() };
         }
         let paths: BTreeMap<&str, &ResourcePath> =
             resources.iter().map(|path| (path.as_str(), path)).collect();
@@ -201,8 +156,7 @@ impl Holdings {
                 order.len() as u32 - 1
             });
         }
-        let empty = HeldSet { permissions: PermissionSet::default(), applications: false };
-        let held = order.into_iter().map(|n| std::mem::replace(&mut sets[n as usize], empty.clone()));
+        let held = order.into_iter().map(|n| std::mem::take(&mut sets[n as usize]));
         Self::build(held.collect(), nodes)
     }
 
@@ -213,24 +167,23 @@ impl Holdings {
 
     /// Whether it is held on any node.
     pub(super) fn hold_somewhere(&self, wanted: Wanted<'_>) -> bool {
-        match (&self.index, wanted) {
-            (Some(index), Wanted::Permission(permission)) => {
-                let by_role = permission.is_application() && !self.with_applications.is_empty();
-                by_role || index.contains_key(permission)
-            }
-            _ => (0..self.sets.len()).any(|n| self.set_has(n as u32, wanted)),
-        }
+        self.sets.have(wanted)
     }
 
     /// The nodes that have a set of their own.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().map(|(node, _)| node)
+        self.each().map(|(node, _)| node)
     }
 
     /// The nodes on which it is held, each by a set of its own.
     pub(super) fn nodes_with(&self, wanted: Wanted<'_>) -> impl Iterator<Item = &Node> {
-        let with = self.nodes.iter().filter(move |(_, numbers)| self.any_has(numbers, wanted));
-        with.map(|(node, _)| node)
+        self.each().filter(move |(_, numbers)| self.any_has(numbers, wanted)).map(|(node, _)| node)
+    }
+
+    /// Each node that has sets of its own, with their numbers.
+    fn each(&self) -> impl Iterator<Item = (&Node, &[u32])> {
+        let on_org = Some((&Node::Org, self.sets.on_org())).filter(|(_, numbers)| !numbers.is_empty());
+        on_org.into_iter().chain(self.nodes.iter().map(|(node, numbers)| (node, &**numbers)))
     }
 
     /// The sets that are held on the node.
@@ -243,72 +196,34 @@ impl Holdings {
 
     /// Whether one of these sets has it.
     pub(super) fn any_has(&self, numbers: &[u32], wanted: Wanted<'_>) -> bool {
-        if let (Some(index), Wanted::Permission(permission)) = (&self.index, wanted) {
-            let with = index.get(permission).map_or(&[][..], Vec::as_slice);
-            return meet(numbers, with)
-                || (permission.is_application() && meet(numbers, &self.with_applications));
-        }
-        numbers.iter().any(|n| self.set_has(*n, wanted))
+        self.sets.any_has(numbers, wanted)
     }
 
-    /// The permissions that the set names.
-    pub(super) fn named(&self, number: u32) -> &PermissionSet {
-        &self.sets[number as usize].permissions
+    /// Its sets, which others may share.
+    pub(super) fn sets(&self) -> &Arc<Sets> {
+        &self.sets
     }
 
-    fn set_has(&self, number: u32, wanted: Wanted<'_>) -> bool {
-        work::count(1);
-        let set = &self.sets[number as usize];
-        match wanted {
-            Wanted::EveryApplication => set.applications,
-            Wanted::Permission(one) => (set.applications && one.is_application()) || set.permissions.has(one),
-        }
+    /// Its sets, to be replaced by equal ones.
+    pub(super) fn sets_mut(&mut self) -> &mut Arc<Sets> {
+        &mut self.sets
     }
 
     /// The numbers of the sets that the node itself has.
     fn numbers(&self, path: Option<&str>) -> &[u32] {
-        work::count(1);
-        let found = self.nodes.binary_search_by(|(node, _)| node.path().map(ResourcePath::as_str).cmp(&path));
+        steps::count(1);
+        let Some(path) = path else { return self.sets.on_org() };
+        let found =
+            self.nodes.binary_search_by_key(&Some(path), |(node, _)| node.path().map(ResourcePath::as_str));
         found.map_or(&[], |at| &self.nodes[at].1)
     }
 
-    /// The bytes that it takes.
+    /// The bytes that it takes, without its sets.
     pub(super) fn weight(&self) -> usize {
-        let sets = self.sets.iter().map(|set| size_of_val(set) + set.permissions.weight());
+        steps::count(self.nodes.len());
         let path = |node: &Node| node.path().map_or(0, |path| path.as_str().len() + 2 * size_of::<usize>());
         let nodes =
             self.nodes.iter().map(|entry| size_of_val(entry) + size_of_val(&*entry.1) + path(&entry.0));
-        let indexed = |numbers: &Vec<u32>| 64 + size_of_val(numbers.as_slice());
-        let index = self.index.iter().flat_map(HashMap::values).map(indexed);
-        size_of::<Self>() + sets.sum::<usize>() + nodes.sum::<usize>() + index.sum::<usize>()
-    }
-}
-
-/// Whether two sorted lists have a number in common.
-fn meet(a: &[u32], b: &[u32]) -> bool {
-    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    work::count(few.len());
-    few.iter().any(|number| many.binary_search(number).is_ok())
-}
-
-/// The steps that look-ups take, counted in tests.
-pub(super) mod work {
-    #[cfg(test)]
-    thread_local! {
-        static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-    }
-
-    #[cfg_attr(not(test), expect(unused_variables, reason = "counted in tests alone"))]
-    pub(crate) fn count(steps: usize) {
-        #[cfg(test)]
-        STEPS.with(|all| all.set(all.get() + steps));
-    }
-
-    /// The steps that the work takes on this thread.
-    #[cfg(test)]
-    pub(crate) fn of<T>(work: impl FnOnce() -> T) -> usize {
-        STEPS.set(0);
-        work();
-        STEPS.get()
+        size_of::<Self>() + nodes.sum::<usize>()
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     fn it_expires_with_whatever_expires_first() {
         let lasts = |credential: Option<i64>, jwt: Option<i64>| {
             let mut admin = admin(&[("owner", "*")], &[]);
-            admin.expire_time = credential.map(|left| now() + time::Duration::seconds(left));
+            admin.expire_time = credential.map(|left| (now() + time::Duration::seconds(left)).to_utc());
             let string = AuthenticatedBy::TokenString { secret: None };
             let bearer = jwt.map_or(string, |left| AuthenticatedBy::AccessToken {
                 secret: None,
@@ -246,7 +246,7 @@ mod tests {
             let impersonation = Impersonation::new(&admin, Arc::new(target.clone())).unwrap();
             let held = impersonation.rights(&carried);
             let (theirs, ours) = (target.rights(), admin.effective_rights().clone());
-            for bound in [theirs, &*ours, &carried] {
+            for bound in [theirs, &ours, &carried] {
                 prop_assert!(held.beyond(bound).is_empty());
             }
             prop_assert!(theirs.meet(&ours).meet(&carried).beyond(&held).is_empty());

@@ -2,6 +2,7 @@
 
 pub mod access_token;
 pub mod acting;
+mod alternatives;
 pub mod call_facts;
 pub mod caller;
 pub mod carried;
@@ -16,6 +17,7 @@ pub mod held;
 mod holdings;
 pub mod impersonation;
 pub mod impersonation_token;
+pub mod lists;
 pub mod member;
 pub mod missing;
 mod places;
@@ -26,7 +28,9 @@ pub mod rights;
 #[cfg(test)]
 mod rights_properties;
 pub mod roles;
+pub mod sets;
 pub mod standing;
+mod steps;
 pub mod takeover;
 mod visited;
 pub mod work;

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{ControlFlow, Deref};
 use std::sync::{Arc, LazyLock};
 
+use super::alternatives::Alternatives;
 pub use super::holdings::HeldGrant;
-use super::holdings::{Holdings, SetsAt, Wanted};
+use super::holdings::{Holdings, SetsAt};
 use super::missing::{MissingRights, NodeRights};
+use super::sets::{Sets, Wanted};
 use super::visited::Visited;
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG};
 use crate::domain::values::permissions::{Permission, PermissionSet, Right, SystemRole};
@@ -22,24 +24,25 @@ use crate::error::{Error, Reason};
 #[derive(Clone, Debug, Default)]
 pub struct HeldGrants {
     grants: Arc<[HeldGrant]>,
-    rights: Arc<Rights>,
+    rights: Rights,
 }
 
 impl HeldGrants {
     /// The grants as they were loaded.
     pub fn new(grants: Vec<HeldGrant>) -> Self {
-        Self { rights: Rights::of_grants(&grants).into(), grants: grants.into() }
+        Self { rights: Rights::of_grants(&grants), grants: grants.into() }
     }
 
     /// The rights that they give.
-    pub fn rights(&self) -> &Arc<Rights> {
+    pub fn rights(&self) -> &Rights {
         &self.rights
     }
 
     /// The bytes that they take.
     pub fn weight(&self) -> usize {
         // The lists of roles are counted with the rights, which share them.
-        size_of_val(&*self.grants) + self.rights.weight()
+        let sets = self.rights.sets().map_or(0, |sets| sets.weight());
+        size_of_val(&*self.grants) + self.rights.weight() + sets
     }
 }
 
@@ -71,21 +74,31 @@ const MOST_COMPARED: usize = 100_000;
 /// It holds what one of its alternatives holds, and an alternative holds what all of its parts
 /// hold. So rights that limit each other (an account's, a JWT's, an administrator's) are held
 /// together, which costs the same however many they are; nothing is multiplied out.
+///
+/// Copies share their parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rights {
-    alternatives: Vec<Vec<Arc<Holdings>>>,
-}
+pub struct Rights(Alternatives);
 
 /// The sets that are held on a node, for each part of each alternative.
 type RightsAt<'a> = Vec<Vec<SetsAt<'a>>>;
 
 impl From<Holdings> for Rights {
     fn from(holdings: Holdings) -> Self {
-        Self { alternatives: vec![vec![holdings.into()]] }
+        Self(holdings.into())
     }
 }
 
 impl Rights {
+    /// The sets of permissions that an account's grants give, which others may share.
+    pub fn sets(&self) -> Option<&Arc<Sets>> {
+        self.0.sets()
+    }
+
+    /// The same, to be replaced by equal ones.
+    pub(super) fn sets_mut(&mut self) -> Option<&mut Arc<Sets>> {
+        self.0.sets_mut()
+    }
+
     /// The rights that a set of grants gives.
     pub(super) fn of_grants<'a>(grants: impl IntoIterator<Item = &'a HeldGrant>) -> Self {
         Holdings::of_grants(grants).into()
@@ -117,13 +130,13 @@ impl Rights {
     /// Whether the permission is held on the node or on one above it.
     pub fn cover(&self, permission: &Permission, node: &Node) -> bool {
         let wanted = Wanted::Permission(permission);
-        self.alternatives.iter().any(|parts| parts.iter().all(|part| part.cover(wanted, node)))
+        self.0.iter().any(|parts| parts.iter().all(|part| part.cover(wanted, node)))
     }
 
     /// Whether the permission is held on any node.
     pub fn hold_somewhere(&self, permission: &Permission) -> bool {
         let wanted = Wanted::Permission(permission);
-        self.alternatives.iter().any(|parts| match parts.as_slice() {
+        self.0.iter().any(|parts| match parts {
             [part] => part.hold_somewhere(wanted),
             parts if !parts.iter().all(|part| part.hold_somewhere(wanted)) => false,
             // Where all hold it, one of them begins to.
@@ -136,17 +149,15 @@ impl Rights {
 
     /// The rights that are in either set.
     #[must_use]
-    pub fn join(mut self, other: &Rights) -> Rights {
-        self.alternatives.extend(other.alternatives.iter().cloned());
-        self
+    pub fn join(&self, other: &Rights) -> Rights {
+        Self(self.0.iter().chain(other.0.iter()).map(Box::from).collect())
     }
 
     /// The rights that are in both sets.
     #[must_use]
     pub fn meet(&self, other: &Rights) -> Rights {
-        let both = |a: &Vec<_>, b: &Vec<_>| a.iter().chain(b).cloned().collect();
-        let each = self.alternatives.iter().flat_map(|a| other.alternatives.iter().map(move |b| both(a, b)));
-        Rights { alternatives: each.collect() }
+        let both = |a: &[Holdings], b: &[Holdings]| a.iter().chain(b).cloned().collect();
+        Self(self.0.iter().flat_map(|a| other.0.iter().map(move |b| both(a, b))).collect())
     }
 
     /// The rights in the org `org_id` of a credential of the org `home` that has these rights.
@@ -157,7 +168,7 @@ impl Rights {
         let is_operator = home == SYSTEM_ORG && self.cover(&Permission::PLATFORM_ACCOUNTS, &Node::Org);
         match (org_id == home, is_operator) {
             (true, false) => Some(Cow::Borrowed(self)),
-            (true, true) => Some(Cow::Owned(self.clone().join(&Rights::of_owner()))),
+            (true, true) => Some(Cow::Owned(self.join(&Rights::of_owner()))),
             (false, true) => Some(Cow::Owned(Rights::of_owner())),
             (false, false) => None,
         }
@@ -166,13 +177,12 @@ impl Rights {
     /// These rights, narrowed by a credential's lists.
     #[must_use]
     pub(super) fn narrowed(&self, scopes: &[Permission], resources: &[ResourcePath]) -> Rights {
-        let narrow = |parts: &Vec<Arc<Holdings>>| {
+        let narrow = |parts: &[Holdings]| {
             // What is in all parts is narrowed with one of them.
             let (first, others) = parts.split_first().expect("an alternative has a part");
-            let first = Arc::new(first.narrowed(scopes, resources));
-            std::iter::once(first).chain(others.iter().cloned()).collect()
+            std::iter::once(first.narrowed(scopes, resources)).chain(others.iter().cloned()).collect()
         };
-        Rights { alternatives: self.alternatives.iter().map(narrow).collect() }
+        Self(self.0.iter().map(narrow).collect())
     }
 
     /// The rights that this set holds and `holder` does not: empty if `holder` covers it.
@@ -195,6 +205,10 @@ impl Rights {
     /// What `holder` lacks, up to the node with which so many rights are found.
     fn beyond_until(&self, holder: &Rights, enough: usize) -> MissingRights {
         let mut missing = MissingRights::default();
+        // An account is often compared with itself, or with another that has the same grants.
+        if self.0.iter().all(|parts| holder.0.iter().any(|others| others == parts)) {
+            return missing;
+        }
         let mut visited = Visited::at_most(MOST_COMPARED);
         let seen = self.each_node(Some(holder), &BTreeSet::new(), &mut visited, |node, rights| {
             if missing.total() >= enough {
@@ -246,11 +260,9 @@ impl Rights {
         seen.filter(|()| length <= most).map(|()| paths)
     }
 
-    /// The bytes that it takes.
+    /// The bytes that they take, without their [sets](Self::sets).
     pub(super) fn weight(&self) -> usize {
-        let parts = self.alternatives.iter().flatten();
-        let parts = parts.map(|part| size_of_val(part) + part.weight());
-        size_of::<Self>() + size_of_val(&*self.alternatives) + parts.sum::<usize>()
+        self.0.weight()
     }
 
     /// Visits each node on which something is held that is not held above it, nor by `holder`.
@@ -264,8 +276,7 @@ impl Rights {
         visited: &mut Visited,
         mut visit: impl FnMut(&Node, &Arc<NodeRights>) -> ControlFlow<()>,
     ) -> Option<()> {
-        let nodes: BTreeSet<&Node> =
-            self.alternatives.iter().flatten().flat_map(|part| part.nodes()).collect();
+        let nodes: BTreeSet<&Node> = self.0.parts().flat_map(|part| part.nodes()).collect();
         let mut known: HashMap<Vec<u32>, Arc<NodeRights>> = HashMap::new();
         for node in nodes {
             let own = self.at(node);
@@ -306,10 +317,10 @@ impl Rights {
         number(own, false, &mut key);
         other.iter().for_each(|(_, at)| number(at, true, &mut key));
         let held = visited.held(key);
-        let others = other.map(|(holder, at)| (&*holder.alternatives, &**at));
+        let others = other.map(|(holder, at)| (&holder.0, &**at));
         let mut named = BTreeSet::new();
         let mut with_applications = false;
-        for (parts, sets) in self.alternatives.iter().zip(own) {
+        for (parts, sets) in self.0.iter().zip(own) {
             let pairs = || parts.iter().zip(sets);
             for (part, sets) in pairs() {
                 visited.name(part, sets.here, held, is_named, others, &mut named)?;
@@ -337,16 +348,16 @@ impl Rights {
 
     /// The sets that are held on the node.
     fn at(&self, node: &Node) -> RightsAt<'_> {
-        self.alternatives.iter().map(|parts| parts.iter().map(|part| part.at(node)).collect()).collect()
+        self.0.iter().map(|parts| parts.iter().map(|part| part.at(node)).collect()).collect()
     }
 
     /// Whether these sets of it hold what is wanted; without `here`, those from above the node.
     fn hold_at(&self, at: &RightsAt<'_>, wanted: Wanted<'_>, here: bool) -> bool {
-        let has = |(part, sets): (&Arc<Holdings>, &SetsAt<'_>)| {
+        let has = |(part, sets): (&Holdings, &SetsAt<'_>)| {
             sets.above.iter().any(|numbers| part.any_has(numbers, wanted))
                 || (here && part.any_has(sets.here, wanted))
         };
-        self.alternatives.iter().zip(at).any(|(parts, sets)| parts.iter().zip(sets).all(has))
+        self.0.iter().zip(at).any(|(parts, sets)| parts.iter().zip(sets).all(has))
     }
 }
 

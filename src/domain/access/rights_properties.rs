@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::holdings::work;
 use super::rights::{HeldGrant, HeldGrants, PassingOn, Rights, may_pass_on};
+use super::steps;
 use crate::domain::values::permissions::{Permission, PermissionSet, Right};
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::error::Reason;
@@ -61,7 +61,7 @@ impl Defined {
     /// The same, computed.
     fn computed(&self) -> Rights {
         match self {
-            Self::Grants(grants) => HeldGrants::new(grants.clone()).rights().as_ref().clone(),
+            Self::Grants(grants) => HeldGrants::new(grants.clone()).rights().clone(),
             Self::Within(scopes, paths) => Rights::within(scopes, paths),
             Self::Both(a, b) => match &**b {
                 Self::Within(scopes, paths) => a.computed().narrowed(scopes, paths),
@@ -185,8 +185,8 @@ fn many_roles(roles: u128, permissions: usize) -> HeldGrants {
 fn a_check_costs_the_depth_of_the_path_however_many_grants_there_are() {
     let deep = node("customers/c7/x/y");
     let steps = |held: &HeldGrants, asked: &str| {
-        work::of(|| held.rights().cover(&permission(asked), &deep))
-            + work::of(|| held.rights().hold_somewhere(&permission(asked)))
+        steps::of(|| held.rights().cover(&permission(asked), &deep))
+            + steps::of(|| held.rights().hold_somewhere(&permission(asked)))
     };
     let (few, many) = (one_role(100, 250), one_role(100, 2_000));
     for asked in ["noun5.read", "other.read"] {
@@ -206,7 +206,7 @@ fn what_grants_expand_to_is_never_in_memory_and_is_compared_once() {
     assert!(one_role(1_000, 1_000).weight() < grants + permissions);
 
     let (small, large) = (one_role(1_000, 250), one_role(1_000, 2_000));
-    let work_of = |held: &HeldGrants, work: &dyn Fn(&Rights)| work::of(|| work(held.rights()));
+    let work_of = |held: &HeldGrants, work: &dyn Fn(&Rights)| steps::of(|| work(held.rights()));
     let manager = many_roles(1, 1);
     let scopes: Vec<_> = (0..100).map(|n| permission(&format!("noun{n}.read"))).collect();
     type Work<'a> = (&'static str, &'a dyn Fn(&Rights));
@@ -227,7 +227,7 @@ fn what_grants_expand_to_is_never_in_memory_and_is_compared_once() {
         assert!(large <= 8 * small.max(1) && large < 60_000, "{name}: {small} {large}");
     }
     let mut passing_on = PassingOn::by(manager.rights());
-    let steps = work::of(|| large.iter().filter(|grant| passing_on.covers(grant)).count());
+    let steps = steps::of(|| large.iter().filter(|grant| passing_on.covers(grant)).count());
     assert!(steps < 60_000, "{steps}");
 }
 
@@ -265,27 +265,25 @@ fn many_different_roles_are_visited_once_and_not_in_each_combination() {
     let none = BTreeSet::new();
     // As many as an org may have. All is held on the whole org: nothing begins on any node.
     let held = pairs_of_roles(19, 1_000, 171, true);
-    let steps = work::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), Some(BTreeMap::new())));
+    let steps = steps::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), Some(BTreeMap::new())));
     // 171 combinations of 2 000 names are more.
     assert!(steps < 150_000, "{steps}");
     // More of them than that are not visited to the end, and are too much for a token.
     let held = pairs_of_roles(100, 1_000, 500, true);
-    let steps = work::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), None));
+    let steps = steps::of(|| assert_eq!(held.rights().on_paths(&none, 3_072), None));
     assert!(steps < 150_000, "{steps}");
 
     // An owner covers it, and so does an account with the same roles, loaded at another time.
     let held = pairs_of_roles(20, 1_000, 190, false);
     let (fewer, again) = (pairs_of_roles(20, 1_000, 60, false), pairs_of_roles(20, 1_000, 60, false));
-    for (held, holder) in
-        [(&held, &Rights::of_owner()), (&fewer, &**fewer.rights()), (&fewer, &**again.rights())]
-    {
-        let steps = work::of(|| assert!(held.rights().beyond(holder).is_empty()));
+    for (held, holder) in [(&held, &Rights::of_owner()), (&fewer, fewer.rights()), (&fewer, again.rights())] {
+        let steps = steps::of(|| assert!(held.rights().beyond(holder).is_empty()));
         assert!(steps < 300_000, "{steps}");
     }
     // One that lacks all of it is refused at the first of it.
     let other = many_roles(1, 1);
     let mut refusal = None;
-    let steps = work::of(|| {
+    let steps = steps::of(|| {
         refusal = held.rights().refuse_beyond(other.rights(), Reason::TargetExceedsCaller).err();
     });
     assert!(steps < 30_000, "{steps}");
@@ -298,7 +296,7 @@ fn many_different_roles_are_visited_once_and_not_in_each_combination() {
     let held = pairs_of_roles(40, 1_000, 500, false);
     let holder = pairs_of_roles(40, 1_001, 500, false);
     let mut refusal = None;
-    let steps = work::of(|| {
+    let steps = steps::of(|| {
         refusal = held.rights().refuse_beyond(holder.rights(), Reason::TargetExceedsCaller).err();
     });
     assert!(steps < 1_000_000, "{steps}");

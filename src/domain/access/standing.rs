@@ -3,8 +3,6 @@
 //! A call may wait between the two: for its share of the connections, and for the lock of its org. What was
 //! revoked meanwhile must not act.
 
-use std::sync::Arc;
-
 use time::OffsetDateTime;
 
 use super::member::Member;
@@ -27,7 +25,7 @@ pub struct Standing {
     /// The account that it impersonates, if any.
     pub impersonated: Option<MemberVersions>,
     /// The rights that it acts with; none for a JWT, which is stale after any narrowing.
-    pub rights: Option<Arc<Rights>>,
+    pub rights: Option<Rights>,
 }
 
 /// A member with its versions.

@@ -3,7 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::holdings::{Holdings, SetsAt, work};
+use foldhash::fast::RandomState;
+
+use super::alternatives::Alternatives;
+use super::holdings::{Holdings, SetsAt};
+use super::sets::Sets;
+use super::steps;
 use crate::domain::values::permissions::Permission;
 
 /// What is known of the sets of permissions that were visited, and how many more names may be.
@@ -16,21 +21,27 @@ pub(super) struct Visited {
     /// What is held anyway, numbered.
     held: HashMap<Vec<u32>, usize>,
     /// Whether a set names anything that is not held anyway.
-    adds: HashMap<(SetId, usize), bool>,
+    adds: HashMap<(SetId, usize), bool, RandomState>,
     /// Whether two sets name the same.
-    equal: HashMap<(SetId, SetId), bool>,
+    equal: HashMap<(SetId, SetId), bool, RandomState>,
 }
 
-/// A set: the address of what holds it, and its number.
-type SetId = (*const Holdings, u32);
+/// A set: the address of those that it is one of, and its number.
+type SetId = (*const Sets, u32);
 
 /// What another one holds on a node: its alternatives, and the sets of their parts.
-pub(super) type OtherAt<'a> = (&'a [Vec<Arc<Holdings>>], &'a [Vec<SetsAt<'a>>]);
+pub(super) type OtherAt<'a> = (&'a Alternatives, &'a [Vec<SetsAt<'a>>]);
+
+fn id(part: &Holdings, number: u32) -> SetId {
+    (Arc::as_ptr(part.sets()), number)
+}
 
 impl Visited {
     /// At most so many names, and a few of the last set.
     pub(super) fn at_most(names: usize) -> Self {
-        Self { left: names, held: HashMap::new(), adds: HashMap::new(), equal: HashMap::new() }
+        // Addresses and numbers are no caller's choice, so that a fast hash does.
+        let (adds, equal) = (HashMap::default(), HashMap::default());
+        Self { left: names, held: HashMap::new(), adds, equal }
     }
 
     /// The number of what is held anyway, on any node that is alike in that.
@@ -41,7 +52,7 @@ impl Visited {
 
     /// Counts so many names more. None where they are too many.
     pub(super) fn count(&mut self, names: usize) -> Option<()> {
-        work::count(names);
+        steps::count(names);
         self.left = self.left.checked_sub(names)?;
         Some(())
     }
@@ -72,16 +83,16 @@ impl Visited {
     }
 
     fn are_equal(&mut self, one: (&Holdings, u32), other: (&Holdings, u32)) -> Option<bool> {
-        let id = |(part, number): (&Holdings, u32)| (std::ptr::from_ref(part), number);
-        if let Some(known) = self.equal.get(&(id(one), id(other))) {
+        let ids = (id(one.0, one.1), id(other.0, other.1));
+        if let Some(known) = self.equal.get(&ids) {
             return Some(*known);
         }
-        let (names, others) = (one.0.named(one.1), other.0.named(other.1));
+        let (names, others) = (one.0.sets().named(one.1), other.0.sets().named(other.1));
         if names.len() == others.len() {
             self.count(names.len())?;
         }
         let equal = names == others;
-        self.equal.insert((id(one), id(other)), equal);
+        self.equal.insert(ids, equal);
         Some(equal)
     }
 
@@ -98,8 +109,8 @@ impl Visited {
         named: &mut BTreeSet<&'a Permission>,
     ) -> Option<()> {
         for &number in numbers {
-            let names = part.named(number);
-            let adds = match self.adds.get(&((std::ptr::from_ref(part), number), held)) {
+            let names = part.sets().named(number);
+            let adds = match self.adds.get(&(id(part, number), held)) {
                 Some(known) => *known,
                 None => {
                     let is_had = match other {
@@ -111,7 +122,7 @@ impl Visited {
                         self.count(first.unwrap_or(names.len()))?;
                         first.is_some()
                     };
-                    self.adds.insert(((std::ptr::from_ref(part), number), held), adds);
+                    self.adds.insert((id(part, number), held), adds);
                     adds
                 }
             };

@@ -11,12 +11,15 @@ use super::algorithm::Algorithm;
 use super::claims::{audiences, claim_passes, subject};
 use super::issuer::{IssuerKind, Trust};
 use super::issuer_name::IssuerName;
-use super::rule::{RuleMatch, SubjectMatch};
+use super::rule::{MAX_TEXT, RuleMatch, SubjectMatch};
 use crate::domain::tokens::assertion::AssertionUse;
 use crate::domain::values::signed_jwt::SignedJwt;
 
 /// How many seconds ahead of our clock `iat` and `nbf` may be: clocks of two machines differ.
 const LEEWAY: i64 = 60;
+/// How many seconds longer than its issuer's longest an assertion may seem to live: some date it back, so that it is good
+/// at once where clocks are behind.
+const DATED_BACK: i64 = 600;
 /// How many seconds longer than the assertion is good its `jti` is kept: nodes differ in their clocks.
 const KEPT_LONGER: i64 = 120;
 
@@ -59,6 +62,26 @@ impl RuleCheck {
     /// Whether all that comes before the subject has passed where this is the first check that fails.
     pub fn is_after_proof(self) -> bool {
         matches!(self, Self::Replay | Self::Subject | Self::Claim(_))
+    }
+
+    /// Whether this is the name of a check that depends on what the assertion says and on the rule alone, and comes
+    /// after all others.
+    pub fn is_name_of_rule(name: &str) -> bool {
+        name == Self::Subject.name(None) || name.starts_with("claims/")
+    }
+
+    /// Its name as it is recorded with what was presented: a longer one than a subject may be is cut, and kept apart from
+    /// others by its hash.
+    pub fn recorded_name(self, rule: &RuleMatch) -> String {
+        let mut name = self.name(Some(rule));
+        if name.len() > MAX_TEXT {
+            let hash = digest(&SHA256, name.as_bytes());
+            let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            name.truncate(name.floor_char_boundary(MAX_TEXT - 3 - hash.len()));
+            name.push('\u{2026}');
+            name.push_str(&hash);
+        }
+        name
     }
 
     /// Its name in an explanation: that of a claim has its path, as a JSON pointer (RFC 6901).
@@ -181,7 +204,8 @@ impl<'a> ForeignAssertion<'a> {
         let longest = i64::try_from(trust.max_assertion_lifetime().as_secs()).ok()?;
         let begins = iat.max(nbf).unwrap_or(now);
         let lives = exp.checked_sub(iat.unwrap_or(now))?;
-        let is_good = exp > now && begins <= now.saturating_add(LEEWAY) && lives <= longest;
+        let is_bounded = lives <= longest + DATED_BACK && exp.checked_sub(now)? <= longest + LEEWAY;
+        let is_good = exp > now && begins <= now.saturating_add(LEEWAY) && is_bounded;
         is_good.then_some(exp)
     }
 }

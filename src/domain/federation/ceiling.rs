@@ -42,6 +42,13 @@ impl CeilingEntry {
     }
 }
 
+impl CeilingEntry {
+    /// Whether it is an issuer of this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(&self.0, Entry::Exact(name) if name.is_local())
+    }
+}
+
 /// By what an issuer is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
@@ -84,7 +91,8 @@ impl Ceiling {
     pub fn admits(&self, name: &IssuerName) -> Option<Admitted> {
         // Exactly, if also by a wildcard.
         let listed = |entry: &CeilingEntry| matches!(&entry.0, Entry::Exact(listed) if listed == name);
-        if self.listed.iter().any(listed) && (name.port().is_none() || self.is_dev()) {
+        // What is on this machine is nothing to fetch from, even where it is listed, but in `dev`.
+        if self.listed.iter().any(listed) && (!name.is_local() || self.is_dev()) {
             return Some(Admitted::Exactly);
         }
         if name.is_spiffe() {
@@ -157,11 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_for_dev_alone() {
+    fn this_machine_and_ports_are_for_dev_alone() {
         let name = IssuerName::parse("https://localhost:8443").unwrap();
-        let listed = ceiling(&["https://localhost:8443"]);
-        assert_eq!(listed.admits(&name), None);
-        assert_eq!(listed.with_this_machine().admits(&name), Some(Admitted::Exactly));
+        for text in
+            ["https://localhost:8443", "https://localhost", "https://localhost/a", "spiffe://localhost"]
+        {
+            let (name, listed) = (IssuerName::parse(text).unwrap(), ceiling(&[text]));
+            assert_eq!(listed.admits(&name), None, "{text}");
+            assert_eq!(listed.with_this_machine().admits(&name), Some(Admitted::Exactly), "{text}");
+        }
         let dev = Ceiling::default().with_this_machine();
         assert_eq!(dev.admits(&name), Some(Admitted::Locally));
         assert_eq!(dev.admits(&IssuerName::parse("spiffe://localhost").unwrap()), Some(Admitted::Locally));

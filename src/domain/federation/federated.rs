@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetching::StoredKeys;
 use super::issuer::Issuer;
 use super::rule::{ClaimValue, RuleMatch};
 
@@ -12,6 +13,8 @@ pub struct Federated {
     pub issuer: Arc<Issuer>,
     /// Raised by each change of what is believed of the issuer.
     pub issuer_version: i64,
+    /// What is stored of its keys; none where they were not fetched.
+    pub stored_keys: Option<Arc<StoredKeys>>,
     pub matches: RuleMatch,
     /// Raised by each change of the rule or of its issuer: `rule_ver` of its JWTs.
     pub version: i64,
@@ -35,7 +38,7 @@ impl Federated {
         self.is_usable() && rule_ver.is_some_and(|rule_ver| rule_ver >= self.version)
     }
 
-    /// The bytes that it takes in a cache.
+    /// The bytes that it takes in a cache, without the issuer, which all rules for it share.
     pub(crate) fn weight(&self) -> usize {
         let value = |value: &ClaimValue| match value {
             ClaimValue::Bool(_) => 0,
@@ -50,9 +53,7 @@ impl Federated {
         let subject = subject.exact().or(subject.prefix()).map_or(0, str::len);
         let audiences = self.matches.audiences().iter().map(|audience| 24 + audience.as_str().len());
         size_of::<Self>()
-            + size_of::<Issuer>()
-            + self.issuer.name().as_str().len()
-            + self.issuer.jwks().map_or(0, str::len)
+            + self.stored_keys.as_ref().map_or(0, |stored| stored.weight())
             + subject
             + claims.sum::<usize>()
             + audiences.sum::<usize>()

@@ -1,5 +1,6 @@
 //! How the keys of an issuer are fetched: from where, how often, and what becomes of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use url::Url;
 
 use super::issuer_name::IssuerName;
 use super::jwk_set::{BadKeySet, KeySet};
+use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{IssuerId, OrgId};
 
 /// How long one fetch may take, of discovery and keys together.
@@ -20,10 +22,33 @@ pub const MIN_REFRESH: Duration = Duration::from_secs(60);
 pub const MAX_AWAY: Duration = Duration::from_secs(3_600);
 /// How often a set is fetched for a `kid` that is not in it, and after a failure.
 pub const RETRY: Duration = Duration::from_secs(10);
+/// How often a failure is written and logged that stays the same.
+pub const REPORTED_AGAIN: Duration = Duration::from_secs(600);
+/// The shortest time between two changes of an issuer's keys that are stored: one that flaps between two sets
+/// writes no more.
+pub const BETWEEN_CHANGES: Duration = Duration::from_secs(60);
 /// How many fetches an org may cause within a minute.
 pub const FETCHES_OF_ORG: u32 = 60;
-/// How many fetches go to one host within a minute.
+/// How many fetches of an org ask one host within a minute.
 pub const FETCHES_OF_HOST: u32 = 10;
+/// How many fetches of all orgs ask one host within a minute, beside the first of each org.
+pub const FETCHES_OF_HOST_IN_ALL: u32 = 300;
+/// The same for fetches that only try an issuer, which are counted apart.
+pub const PROBES_OF_ORG: u32 = 20;
+pub const PROBES_OF_HOST: u32 = 5;
+pub const PROBES_OF_HOST_IN_ALL: u32 = 60;
+/// How many fetches are in progress at once.
+pub const FLIGHTS: usize = 32;
+/// How many of them are of one org.
+pub const FLIGHTS_OF_ORG: usize = 4;
+/// How many calls wait at once for the keys of one issuer.
+pub const WAITING_FOR_ISSUER: usize = 16;
+/// How many wait for keys of one org's issuers.
+pub const WAITING_OF_ORG: usize = 32;
+/// How many wait for keys in all. An org beyond it may still have a few.
+pub const WAITING_IN_ALL: usize = 256;
+/// How many calls of an org may wait, however many of others do.
+pub const WAITING_ALWAYS: usize = 4;
 /// The longest `jwks_uri`, in bytes.
 const MAX_URI: usize = 2_048;
 
@@ -32,7 +57,7 @@ const MAX_URI: usize = 2_048;
 pub enum FetchError {
     /// The deployment does not admit the issuer.
     NotAdmitted,
-    /// Its org, or all orgs from its host, have fetched too often within the minute.
+    /// Its org has fetched too often within the minute, in all or from this host.
     TooOften,
     /// The name has no address.
     NameNotFound,
@@ -127,6 +152,24 @@ pub struct FetchOutcome {
     pub version: i64,
     pub time: OffsetDateTime,
     pub result: Result<FetchFacts, FetchError>,
+    /// The thumbprints of keys that this node has seen go since something was stored, whether or not they are back.
+    pub gone: BTreeSet<String>,
+}
+
+/// What is stored of the keys that a node has fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKeys {
+    /// When they were fetched.
+    pub time: OffsetDateTime,
+    /// Their thumbprints.
+    pub thumbprints: Box<[Sha256Digest]>,
+}
+
+impl StoredKeys {
+    /// The bytes that it takes in a cache.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.thumbprints)
+    }
 }
 
 /// What was fetched, as it is shown.
@@ -142,13 +185,9 @@ pub struct FetchFacts {
 impl FetchFacts {
     /// The facts of a set from this place.
     pub fn of(set: &KeySet, jwks_uri: Option<String>) -> Self {
-        let mut thumbprints: Vec<_> = set.keys().iter().map(|key| key.thumbprint().to_string()).collect();
+        let mut thumbprints: Vec<_> = set.thumbprints().map(|thumbprint| thumbprint.to_string()).collect();
         thumbprints.sort_unstable();
-        Self {
-            jwks_uri,
-            key_ids: set.keys().iter().filter_map(|key| key.kid().map(str::to_owned)).collect(),
-            thumbprints,
-        }
+        Self { jwks_uri, key_ids: set.key_ids(), thumbprints }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The issuers of an org: whose JWTs its federation rules accept, and with which keys those are verified.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::algorithm::Algorithm;
 use super::issuer_name::IssuerName;
-use super::jwk_set::{KeySet, KeyUse, Unusable};
+use super::jwk::{KeyUse, Unusable};
+use super::jwk_set::KeySet;
 use crate::domain::values::ids::IssuerId;
 use crate::domain::values::names::Invalid;
 use crate::error::Violations;
@@ -94,9 +96,39 @@ pub struct TrustFields<'a> {
     pub shared: bool,
 }
 
+#[cfg(test)]
+impl<'a> TrustFields<'a> {
+    /// An issuer of this kind, with the defaults of everything else.
+    pub(crate) fn of(kind: IssuerKind, issuer: &'a str) -> Self {
+        Self {
+            kind,
+            issuer,
+            jwks: "",
+            bundle_uri: "",
+            algorithms: &[],
+            max_assertion_lifetime: None,
+            single_use_jti: false,
+            shared: false,
+        }
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        Trust::read(&mut Violations::default(), self).unwrap().0
+    }
+}
+
 impl Trust {
-    /// Checks the fields, each and together; violations name them as they are called in an issuer.
-    pub fn read(violations: &mut Violations, fields: &TrustFields<'_>) -> Option<Self> {
+    /// Checks the fields, each and together, and reads the keys that are stored with it, if any; violations name
+    /// the fields as they are called in an issuer.
+    pub fn read(violations: &mut Violations, fields: &TrustFields<'_>) -> Option<(Self, Option<KeySet>)> {
+        let trust = Self::restore(violations, fields)?;
+        let keys = violations.check("jwks", trust.inline_keys())?;
+        Some((trust, keys))
+    }
+
+    /// Checks the fields without the keys that are stored with it, whose reading takes as long as there are keys:
+    /// they were checked before, or are read by [`inline_keys`](Self::inline_keys).
+    pub fn restore(violations: &mut Violations, fields: &TrustFields<'_>) -> Option<Self> {
         let TrustFields { kind, issuer, jwks, bundle_uri, .. } = *fields;
         let name = match kind {
             IssuerKind::Spiffe => IssuerName::parse_spiffe(issuer),
@@ -127,12 +159,7 @@ impl Trust {
             (IssuerKind::Spiffe, false, false) => {
                 Err(("bundle_uri", "must be empty where jwks is given".to_owned()))
             }
-            (IssuerKind::Jwks | IssuerKind::Spiffe, false, true) => {
-                match inline_keys(kind, jwks, &algorithms) {
-                    Ok(_) => Ok(KeySource::Inline(jwks.to_owned())),
-                    Err(why) => Err(("jwks", why)),
-                }
-            }
+            (IssuerKind::Jwks | IssuerKind::Spiffe, false, true) => Ok(KeySource::Inline(jwks.to_owned())),
             (IssuerKind::Spiffe, true, false) => match bundle(bundle_uri, name.as_ref()) {
                 Ok(uri) => Ok(KeySource::Bundle(uri)),
                 Err(Invalid(why)) => Err(("bundle_uri", why.to_owned())),
@@ -170,14 +197,24 @@ impl Trust {
         &self.keys
     }
 
+    /// Whether its keys are those of the other one: what else differs says nothing of them.
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        (self.kind, &self.name, &self.algorithms, &self.keys)
+            == (other.kind, &other.name, &other.algorithms, &other.keys)
+    }
+
     /// Its keys, where they are stored with it.
     pub fn jwks(&self) -> Option<&str> {
         if let KeySource::Inline(jwks) = &self.keys { Some(jwks) } else { None }
     }
 
-    /// The same, read; none where its keys are fetched.
-    pub fn inline_keys(&self) -> Option<KeySet> {
-        inline_keys(self.kind, self.jwks()?, &self.algorithms).ok()
+    /// The same, read: at least one key that is of use, and none that holds more than a public key. None where its
+    /// keys are fetched.
+    ///
+    /// # Errors
+    /// The sentence that follows the field's name.
+    pub fn inline_keys(&self) -> Result<Option<KeySet>, String> {
+        self.jwks().map(|jwks| inline_keys(self.kind, jwks, &self.algorithms)).transpose()
     }
 
     /// Where the bundle of its trust domain is fetched.
@@ -188,6 +225,11 @@ impl Trust {
     /// With which algorithms it may sign; never none.
     pub fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
+    }
+
+    /// The names of these algorithms, as they are stored and shown.
+    pub fn algorithm_names(&self) -> Vec<String> {
+        self.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect()
     }
 
     /// How long an assertion of it may be good.
@@ -213,7 +255,7 @@ impl Trust {
             issuer: &'a str,
             jwks: Option<&'a str>,
             bundle_uri: Option<&'a str>,
-            algorithms: Vec<&'a str>,
+            algorithms: Vec<String>,
             max_assertion_lifetime: u64,
             single_use_jti: bool,
             shared: bool,
@@ -223,7 +265,7 @@ impl Trust {
             issuer: self.name.as_str(),
             jwks: self.jwks(),
             bundle_uri: self.bundle_uri(),
-            algorithms: self.algorithms.iter().map(|algorithm| algorithm.name()).collect(),
+            algorithms: self.algorithm_names(),
             max_assertion_lifetime: self.max_assertion_lifetime.as_secs(),
             single_use_jti: self.single_use_jti,
             shared: self.shared,
@@ -250,9 +292,21 @@ impl Issuer {
         self.id
     }
 
+    /// The bytes that it takes in a cache.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>() + self.name().as_str().len() + self.jwks().map_or(0, str::len)
+    }
+
     /// What is believed of it.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+}
+
+/// By its id alone: its keys may be long.
+impl Hash for Issuer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
     }
 }
 
@@ -278,11 +332,6 @@ fn bundle(uri: &str, domain: Option<&IssuerName>) -> Result<IssuerName, Invalid>
     }
 }
 
-/// The keys that are stored with an issuer: at least one that is of use, and none that holds more than a public
-/// key.
-///
-/// # Errors
-/// The sentence that follows the field's name.
 fn inline_keys(kind: IssuerKind, jwks: &str, algorithms: &[Algorithm]) -> Result<KeySet, String> {
     let keys =
         KeySet::parse(jwks.as_bytes(), kind.key_use(), algorithms).map_err(|wrong| wrong.to_string())?;
@@ -305,17 +354,20 @@ mod tests {
     const KEYS: &str =
         r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-    fn fields<'a>(kind: IssuerKind, issuer: &'a str) -> TrustFields<'a> {
-        TrustFields {
-            kind,
-            issuer,
-            jwks: "",
-            bundle_uri: "",
-            algorithms: &[],
-            max_assertion_lifetime: None,
-            single_use_jti: false,
-            shared: false,
-        }
+    #[test]
+    fn what_was_checked_before_is_read_without_a_look_at_its_keys() {
+        let stored = TrustFields { jwks: "{", ..TrustFields::of(IssuerKind::Jwks, "https://a.example") };
+        assert_eq!(refused(&stored), ["jwks"]);
+        let mut violations = Violations::default();
+        let restored = Trust::restore(&mut violations, &stored).unwrap();
+        violations.finish().unwrap();
+        assert_eq!((restored.jwks(), restored.inline_keys().is_err()), (Some("{"), true));
+        // What differs beside the keys says nothing of them.
+        let mut other = restored.clone();
+        (other.max_assertion_lifetime, other.shared) = (MIN_ASSERTION_LIFETIME, true);
+        assert!(other != restored && other.has_keys_of(&restored));
+        other.algorithms = vec![Algorithm::Es384];
+        assert!(!other.has_keys_of(&restored));
     }
 
     fn refused(fields: &TrustFields<'_>) -> Vec<String> {
@@ -332,9 +384,9 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_keys_somewhere() {
-        let oidc = fields(IssuerKind::Oidc, "https://issuer.example");
-        let jwks = TrustFields { jwks: KEYS, ..fields(IssuerKind::Jwks, "https://issuer.example") };
-        let spiffe = fields(IssuerKind::Spiffe, "spiffe://example.org");
+        let oidc = TrustFields::of(IssuerKind::Oidc, "https://issuer.example");
+        let jwks = TrustFields { jwks: KEYS, ..TrustFields::of(IssuerKind::Jwks, "https://issuer.example") };
+        let spiffe = TrustFields::of(IssuerKind::Spiffe, "spiffe://example.org");
         let svid_keys = KEYS.replace("{\"kty", "{\"use\":\"jwt-svid\",\"kid\":\"1\",\"kty");
         let bundled = TrustFields { bundle_uri: "https://example.org/bundle", ..spiffe.clone() };
         for (given, wrong) in [
@@ -361,7 +413,7 @@ mod tests {
 
     #[test]
     fn algorithms_are_asymmetric_and_lifetimes_bounded() {
-        let oidc = fields(IssuerKind::Oidc, "https://issuer.example");
+        let oidc = TrustFields::of(IssuerKind::Oidc, "https://issuer.example");
         for bad in ["none", "HS256", "rs256", ""] {
             let given = [bad.to_owned()];
             assert_eq!(
@@ -380,7 +432,7 @@ mod tests {
             let given = TrustFields { max_assertion_lifetime: Some(lifetime), ..oidc.clone() };
             assert_eq!(refused(&given).is_empty(), good, "{lifetime:?}");
         }
-        let read = Trust::read(&mut Violations::default(), &oidc).unwrap();
+        let read = oidc.trust();
         assert_eq!(read.algorithms(), [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Rs256]);
         assert_eq!(read.max_assertion_lifetime(), DEFAULT_ASSERTION_LIFETIME);
     }
@@ -388,7 +440,8 @@ mod tests {
     #[test]
     fn stored_keys_are_public_and_of_use() {
         let read = |jwks: &str| {
-            refused(&TrustFields { jwks, ..fields(IssuerKind::Jwks, "https://issuer.example") }).is_empty()
+            refused(&TrustFields { jwks, ..TrustFields::of(IssuerKind::Jwks, "https://issuer.example") })
+                .is_empty()
         };
         assert!(read(KEYS));
         let with = |more: &str| KEYS.replace("\"}]}", &format!("\"}},{more}]}}"));
@@ -409,16 +462,15 @@ mod tests {
         let other = TrustFields {
             jwks: KEYS,
             algorithms: &given,
-            ..fields(IssuerKind::Jwks, "https://issuer.example")
+            ..TrustFields::of(IssuerKind::Jwks, "https://issuer.example")
         };
         assert_eq!(refused(&other), ["jwks"]);
     }
 
     #[test]
     fn what_is_sealed_differs_with_each_field() {
-        let read =
-            |fields: &TrustFields<'_>| Trust::read(&mut Violations::default(), fields).unwrap().sealed_text();
-        let base = TrustFields { jwks: KEYS, ..fields(IssuerKind::Jwks, "https://issuer.example") };
+        let read = |fields: &TrustFields<'_>| fields.trust().sealed_text();
+        let base = TrustFields { jwks: KEYS, ..TrustFields::of(IssuerKind::Jwks, "https://issuer.example") };
         let algorithms = ["EdDSA".to_owned()];
         let other_keys = KEYS.replace("{\"kty", "{\"kid\":\"1\",\"kty");
         let mut all = vec![
@@ -429,7 +481,7 @@ mod tests {
             read(&TrustFields { max_assertion_lifetime: Some(Duration::from_secs(5)), ..base.clone() }),
             read(&TrustFields { single_use_jti: true, ..base.clone() }),
             read(&TrustFields { shared: true, ..base }),
-            read(&fields(IssuerKind::Oidc, "https://issuer.example")),
+            read(&TrustFields::of(IssuerKind::Oidc, "https://issuer.example")),
         ];
         let count = all.len();
         all.sort();

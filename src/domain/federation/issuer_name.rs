@@ -106,15 +106,8 @@ impl IssuerName {
 
     /// Whether it is the issuer with this URL, which is our own, in whatever spelling.
     pub fn is_own(&self, own: &str) -> bool {
-        let bare = |url: &str| {
-            let url = url.to_ascii_lowercase();
-            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let authority = authority.trim_end_matches('.');
-            let authority = authority.strip_suffix(":443").unwrap_or(authority);
-            format!("{}/{}", authority.trim_end_matches('.'), path.trim_matches('/'))
-        };
-        !self.is_spiffe() && bare(&self.text) == bare(own)
+        let ((host, path), (own_host, own_path)) = (bare(&self.text), bare(own));
+        !self.is_spiffe() && host.eq_ignore_ascii_case(own_host) && path.eq_ignore_ascii_case(own_path)
     }
 
     /// Whether the text is the id of a workload in this trust domain: `spiffe://`, the trust domain, and a path
@@ -139,6 +132,15 @@ impl fmt::Display for IssuerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The authority and the path of a URL, without what says nothing of them.
+fn bare(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let authority = authority.trim_end_matches('.');
+    let authority = authority.strip_suffix(":443").unwrap_or(authority);
+    (authority.trim_end_matches('.'), path.trim_matches('/'))
 }
 
 fn read_port(text: &str) -> Option<u16> {

@@ -149,17 +149,8 @@ mod tests {
 
     fn trust(issuer: &str, shared: bool) -> Trust {
         let kind = if issuer.starts_with("spiffe") { IssuerKind::Spiffe } else { IssuerKind::Oidc };
-        let fields = TrustFields {
-            kind,
-            issuer,
-            jwks: "",
-            bundle_uri: if kind == IssuerKind::Spiffe { "https://example.org/bundle" } else { "" },
-            algorithms: &[],
-            max_assertion_lifetime: None,
-            single_use_jti: false,
-            shared,
-        };
-        Trust::read(&mut Violations::default(), &fields).unwrap()
+        let bundle_uri = if kind == IssuerKind::Spiffe { "https://example.org/bundle" } else { "" };
+        TrustFields { bundle_uri, shared, ..TrustFields::of(kind, issuer) }.trust()
     }
 
     /// The fields that are refused, and those that are warned of.
@@ -213,7 +204,7 @@ mod tests {
             (
                 "https://accounts.google.com",
                 SubjectMatch::Any,
-                vec![claim(&["google", "compute_engine", "project_number"], &["7"])],
+                vec![claim(&["google", "compute_engine", "project_id"], &["acme-prod"])],
                 none,
             ),
             ("https://accounts.google.com", exact("114222333444"), vec![], none),

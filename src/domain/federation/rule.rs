@@ -9,6 +9,7 @@ use super::issuer_name::IssuerName;
 use crate::domain::tokens::restrictions::Restrictions;
 use crate::domain::values::ids::{AccountId, IssuerId, RuleId};
 use crate::domain::values::names::{Audience, Invalid};
+use crate::domain::values::text::{is_deceptive, texts};
 use crate::error::Violations;
 
 /// The most audiences of a rule.
@@ -23,12 +24,12 @@ pub const MAX_VALUES: usize = 100;
 pub const MAX_TEXT: usize = 255;
 
 /// The claims that a rule has fields for, or that identify no workload (RFC 7519, section 4.1).
-const REGISTERED: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
+pub(super) const REGISTERED: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
 
 /// Which `sub` an assertion must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectMatch {
-    /// Any: the claims say who it is.
+    /// Any: the claims identify the workload.
     Any,
     Exact(String),
     /// It begins with this, which ends in `:` or `/`.
@@ -213,9 +214,6 @@ impl Rule {
             expire_time: Option<i128>,
             access_token_lifetime: Option<u64>,
         }
-        fn texts(items: &[impl ToString]) -> Vec<String> {
-            items.iter().map(ToString::to_string).collect()
-        }
         let sealed = Sealed {
             issuer_id: self.issuer_id.to_string(),
             account_id: self.account_id.to_string(),
@@ -234,14 +232,15 @@ impl Rule {
     }
 }
 
-/// A text that is compared byte by byte: not empty, and without what cannot be seen.
+/// Whether a rule can name the text, which is compared byte by byte: it is neither empty nor too long, and has nothing
+/// that cannot be seen.
+pub(super) fn is_nameable(text: &str) -> bool {
+    (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(is_deceptive)
+}
+
 fn text(text: &str) -> Result<(), Invalid> {
-    let is_good = |c: char| !c.is_control() && !crate::domain::values::text::is_deceptive(c);
-    if (1..=MAX_TEXT).contains(&text.len()) && text.chars().all(is_good) {
-        Ok(())
-    } else {
-        Err(Invalid("must be 1 to 255 bytes without control or invisible characters"))
-    }
+    let why = "must be 1 to 255 bytes without control or invisible characters";
+    if is_nameable(text) { Ok(()) } else { Err(Invalid(why)) }
 }
 
 /// Whether a prefix says more than a kind of subject: it ends in `:` or `/`, and has a part that is not empty
@@ -315,7 +314,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_rule_identifies_somebody() {
+    fn a_rule_identifies_a_workload() {
         let role = || vec![claim(&["role"], &["deploy"])];
         for (audiences, subject, claims, expected) in [
             (&["a"][..], exact("s"), vec![], &[][..]),

@@ -1,4 +1,4 @@
-//! Issuers from which anybody gets a JWT: a rule for one of them says whose workload it means.
+//! Issuers that sign JWTs for workloads of all their customers: a rule for one of them names the owner of the workload.
 //!
 //! Each lists the claims that say so, as its documentation names them. One of them exactly, or an exact subject, is
 //! needed. Names can be given up and taken by others, and are warned of; ids are not reused.
@@ -71,8 +71,8 @@ pub const SHARED_ISSUERS: &[SharedIssuer] = &[
         hosts: &["accounts.google.com"],
         below: false,
         owners: &[
-            id(&["google", "compute_engine", "project_number"]),
-            name(&["google", "compute_engine", "project_id"]),
+            // Never given to another project; `project_number` is a number, which no rule can name.
+            id(&["google", "compute_engine", "project_id"]),
             name(&["email"]),
         ],
         named_subjects: &[],

@@ -1,7 +1,5 @@
 //! The restrictions of a token: what it may be used for, from where, and for which audiences.
 
-use std::ops::Deref;
-
 use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::networks::Network;
@@ -23,41 +21,9 @@ pub struct Restrictions {
     pub purpose: Option<Purpose>,
 }
 
-/// The restrictions of a token as they are cached: most tokens have none, and take no memory for them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lists(Option<Box<Restrictions>>);
-
-impl From<Restrictions> for Lists {
-    fn from(restrictions: Restrictions) -> Self {
-        Self((restrictions != Restrictions::NONE).then(|| Box::new(restrictions)))
-    }
-}
-
-impl Deref for Lists {
-    type Target = Restrictions;
-
-    fn deref(&self) -> &Restrictions {
-        static NONE: Restrictions = Restrictions::NONE;
-        self.0.as_deref().unwrap_or(&NONE)
-    }
-}
-
-impl Lists {
-    /// The bytes that they take, beside themselves.
-    pub(crate) fn weight(&self) -> usize {
-        self.0.as_ref().map_or(0, |lists| size_of::<Restrictions>() + lists.weight())
-    }
-}
-
-#[cfg(test)]
-impl std::ops::DerefMut for Lists {
-    fn deref_mut(&mut self) -> &mut Restrictions {
-        self.0.get_or_insert_default()
-    }
-}
-
 impl Restrictions {
-    const NONE: Self = Self {
+    /// Of a token that may be used for everything.
+    pub(crate) const NONE: Self = Self {
         scopes: Vec::new(),
         resources: Vec::new(),
         audiences: Vec::new(),
@@ -67,7 +33,8 @@ impl Restrictions {
         purpose: None,
     };
 
-    fn weight(&self) -> usize {
+    /// The bytes that the lists take, beside their places.
+    pub(crate) fn weight(&self) -> usize {
         let Self { scopes, resources, audiences, networks, certificates, origins, purpose } = self;
         let texts = scopes.iter().map(|scope| scope.as_str().len());
         let texts = texts.chain(resources.iter().map(|path| path.as_str().len()));

@@ -66,20 +66,60 @@ pub enum Reach {
     Site,
 }
 
+impl Reach {
+    /// How many times as much as a host a network of this size may have of what is counted.
+    pub const fn hosts(self) -> u32 {
+        match self {
+            Self::Host => 1,
+            Self::Home => 4,
+            Self::Site => Self::MOST_HOSTS,
+        }
+    }
+
+    /// That of the widest.
+    pub const MOST_HOSTS: u32 = 20;
+}
+
+impl Neighbourhood {
+    /// That of one host, which has the address.
+    pub fn of_host(address: IpAddr) -> Self {
+        Self::around(address.to_canonical(), Reach::Host)
+    }
+
+    /// The widest around an address.
+    pub fn widest(address: IpAddr) -> Self {
+        let host = Self::of_host(address);
+        host.and_wider().last().unwrap_or(host)
+    }
+
+    /// All of this one: it, and those around it, the narrowest first.
+    pub fn and_wider(self) -> impl Iterator<Item = Self> {
+        let wider = match self.first {
+            IpAddr::V6(_) => &[Reach::Home, Reach::Site][..],
+            IpAddr::V4(_) => &[],
+        };
+        [self].into_iter().chain(wider.iter().map(move |reach| Self::around(self.first, *reach)))
+    }
+
+    fn around(address: IpAddr, reach: Reach) -> Self {
+        let rest = match reach {
+            Reach::Host => 64,
+            Reach::Home => 72,
+            Reach::Site => 80,
+        };
+        let first = match address {
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> rest << rest).into(),
+            v4 @ IpAddr::V4(_) => v4,
+        };
+        Self { first, reach }
+    }
+}
+
 /// The networks in which failures of an address are counted, the narrowest first.
 ///
 /// Who has a network of IPv6 can use each host network in it, and so has as many counts as it holds.
 pub fn neighbourhoods(address: IpAddr) -> Vec<Neighbourhood> {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => [(Reach::Host, 64), (Reach::Home, 56), (Reach::Site, 48)]
-            .map(|(reach, length)| {
-                let rest = 128 - length;
-                let first = IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> rest << rest));
-                Neighbourhood { first, reach }
-            })
-            .to_vec(),
-        first => vec![Neighbourhood { first, reach: Reach::Host }],
-    }
+    Neighbourhood::of_host(address).and_wider().collect()
 }
 
 impl fmt::Display for Neighbourhood {

@@ -46,6 +46,11 @@ pub fn folded(text: &str) -> String {
     default_case_fold_str(&compatible).nfkc().collect()
 }
 
+/// Each of these values as it is written: in columns, messages and events.
+pub fn texts(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
 /// Whether it is a control character, or one that is invisible or changes the direction of the text
 /// around it: such a character makes one text look like another.
 pub fn is_deceptive(c: char) -> bool {

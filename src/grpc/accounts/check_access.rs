@@ -25,7 +25,7 @@ pub async fn check_access(
     let checks = checks(&mut violations, &request.checks);
     let (named,) = violations.all((named,))?;
 
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let account_id = references::account(&mut db, &acting, &named).await?;
     let member = db::orgs::memberships::find(&mut *db, acting.org_id, account_id).await?;
     member.ok_or_else(|| Error::not_found("account", &named))?;

@@ -93,7 +93,7 @@ pub async fn convert_account(
     let acting = call.acting_in(state, &request.org_id).await?;
     // By that right, in the org that the call names.
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
-    let org = db::orgs::find(&state.db, acting.org_id).await?;
+    let org = db::orgs::find(&mut *call.read(state).await?, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let conversion = Conversion::check(state, &request, &slug)?;
     transact!(state, &acting, |tx| { carry_out(state, &acting, &conversion, tx).await })

@@ -109,7 +109,7 @@ pub async fn create_service_account(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::ACCOUNTS_WRITE, &Node::Org)?;
     let maker = if request.password.is_empty() { PasswordMaker::default() } else { maker(&acting)? };
-    let org = db::orgs::find(&state.db, acting.org_id).await?;
+    let org = db::orgs::find(&mut *call.read(state).await?, acting.org_id).await?;
     let slug = org.ok_or_else(|| Error::not_found("org", acting.org_id))?.slug;
     let new = NewAccountRequest::service_account(state, &request, &slug)?;
     let new = NewAccountRequest { maker, ..new };
@@ -208,7 +208,7 @@ async fn create<R: Message + Default>(
                 })
             })
         };
-        let (before, rehearsed) = Rehearsed::by(rehearsal).await?;
+        let (before, rehearsed) = Rehearsed::by(state, acting.org_id, rehearsal).await?;
         if let Some(before) = before {
             return Ok(before);
         }

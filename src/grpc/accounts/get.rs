@@ -29,7 +29,7 @@ pub async fn get_account(
     let named = AccountRef::parse(&request.account_id);
     let own = acting.require_reading(named.as_ref().ok(), &Permission::ACCOUNTS_READ)?;
     let named = named.map_err(|wrong| Error::invalid("account_id", wrong.to_string()))?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let account_id = references::account(&mut db, &acting, &named).await?;
     // A guest's own settings are stored in its home org.
     let home = if own { acting.caller.account_home() } else { acting.org_id };
@@ -57,7 +57,7 @@ pub async fn list_accounts(
         ..Default::default()
     };
     let paging = Paging::read(state, &acting, "ListAccounts", &same, page_size, page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     if let Some(role) = &role {
         filter.role = Some(references::role(&mut db, acting.org_id, role).await?);
     }
@@ -68,7 +68,7 @@ pub async fn list_accounts(
         }
         None => {
             let after = paging.after(AccountId::parse);
-            db::accounts::page(&mut db, acting.org_id, &filter, after, paging.size).await?
+            db::accounts::page(db.connection(), acting.org_id, &filter, after, paging.size).await?
         }
     };
     let page = paging.answer(state, page, |account| messages::account(&account))?;

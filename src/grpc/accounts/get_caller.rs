@@ -17,7 +17,7 @@ pub async fn get_caller(
     _: pb::GetCallerRequest,
 ) -> Result<pb::GetCallerResponse> {
     let caller = call.caller()?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let account = db::accounts::find(&mut *db, caller.account_home(), caller.account_id()).await?;
     let account = account.ok_or_else(|| Error::not_found("account", caller.account_id()))?;
     let org = db::orgs::find(&mut *db, caller.home()).await?;

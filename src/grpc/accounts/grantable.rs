@@ -89,7 +89,7 @@ pub async fn list_grantable_access(
     let (size, token) = (request.page_size, request.page_token.as_str());
     let paging = Paging::read(state, &acting, "ListGrantableAccess", &filter, size, token)?;
 
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let recipient = Recipient::find(&mut db, &acting, account_id, kind).await?;
     if let Some(path) = node.path()
         && db::orgs::resources::find(&mut *db, acting.org_id, path).await?.is_none()

@@ -138,7 +138,7 @@ pub async fn revoke_access(
     let found = match ids.as_slice() {
         [] => Vec::new(),
         ids => {
-            let mut db = state.db.acquire().await?;
+            let mut db = call.read(state).await?;
             let account_id = references::account(&mut db, &acting, &account).await?;
             db::accounts::grants::find_by_ids(&mut *db, acting.org_id, account_id, ids).await?
         }
@@ -227,7 +227,7 @@ pub async fn list_grants(
 
     let same = pb::ListGrantsRequest { filter: request.filter, ..Default::default() };
     let paging = Paging::read(state, &acting, "ListGrants", &same, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let filter = match filter {
         AskedFilter::Account(named) => {
             let id = references::account(&mut db, &acting, &named).await?;

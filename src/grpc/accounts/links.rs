@@ -18,7 +18,8 @@ pub async fn resolve_link(
     let kind = violations.check("kind", LinkKind::parse(&request.kind));
     let slug = violations.check("slug", LinkSlug::parse(&request.slug));
     let (kind, slug) = violations.all((kind, slug))?;
-    let found = db::accounts::find_by_link(&state.db, acting.org_id, &kind, &slug).await?;
+    let found =
+        db::accounts::find_by_link(&mut *call.read(state).await?, acting.org_id, &kind, &slug).await?;
     let account = found.ok_or_else(|| Error::not_found("link", format!("{kind}/{slug}")))?;
     Ok(pb::ResolveLinkResponse {
         account_id: account.id().to_string(),

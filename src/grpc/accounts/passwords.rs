@@ -47,7 +47,7 @@ pub async fn set_password(
             Ok(account_id)
         })
     };
-    let (account_id, rehearsed) = Rehearsed::by(rehearsal).await?;
+    let (account_id, rehearsed) = Rehearsed::by(state, org_id, rehearsal).await?;
     let record = rehearsed.hash(state, (org_id, account_id), &password).await?;
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
@@ -104,11 +104,11 @@ pub async fn change_password(
     drop(request);
 
     let owner = (caller.account_home(), caller.account_id());
-    let account = db::accounts::find(&state.db, owner.0, owner.1).await?;
+    let account = db::accounts::find(&mut *call.read(state).await?, owner.0, owner.1).await?;
     let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
     let proof = sign_in::with_password(state, &username, &typed, &call.context, Some(owner.0));
-    let (who, rehearsed) = Rehearsed::by(proof).await?;
+    let (who, rehearsed) = Rehearsed::by(state, owner.0, proof).await?;
     let record = match rehearsed.hash(state, owner, &password).await {
         Ok(record) => record,
         Err(error) => {

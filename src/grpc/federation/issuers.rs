@@ -1,22 +1,23 @@
 //! Issuers: whose JWTs the federation rules of an org accept.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 
 use super::messages;
+use super::probes::{probe, warnings};
 use crate::db;
 use crate::db::events::{Change, FieldChange};
 use crate::db::federation::issuers::{self, NewIssuer, StoredIssuer};
 use crate::db::federation::{StoredRule, rules};
 use crate::domain::access::acting::Acting;
 use crate::domain::federation::ceiling::Admitted;
-use crate::domain::federation::fetching::{FetchError, FetchFacts};
+use crate::domain::federation::inline_keys::ReadKeys;
 use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
-use crate::domain::federation::jwk_set::{IssuerKey, KeySet};
-use crate::domain::federation::pins::{self, Place, Warning};
+use crate::domain::federation::jwk_set::KeySet;
+use crate::domain::federation::pins::{self, Place};
 use crate::domain::tokens::policy::Rules;
-use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{AccountId, IssuerId, OrgId, RuleId, SYSTEM_ORG};
 use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
@@ -79,12 +80,13 @@ pub async fn create_issuer(
         };
         Trust::read(&mut inner, &fields)
     });
-    if let Some(trust) = &trust {
+    if let Some((trust, _)) = &trust {
         inner.check("issuer", admitted(state, trust));
     }
     violations.take_in("issuer", inner);
-    let (trust, display_name, request_id) = violations.all((trust, display_name, request_id))?;
-    refuse_own(state, &trust)?;
+    let ((trust, keys), display_name, request_id) = violations.all((trust, display_name, request_id))?;
+    let keys = keys.as_ref();
+    refuse_own(state, &trust, keys)?;
 
     request.org_id.clear();
     let once = Idempotency::new(&acting, "CreateIssuer", request_id, &request);
@@ -99,21 +101,22 @@ pub async fn create_issuer(
         let issuer = Issuer::new(state.clock.new_id(), trust.clone());
         let new = NewIssuer {
             issuer: &issuer,
+            keys,
             display_name: display_name.as_ref(),
             made_by: acting.caller.credential_id(),
-            master: &state.master,
+            master: &state.keyring.master,
         };
         let stored = issuers::insert(&mut tx, acting.org_id, &new, now).await?;
         let response = pb::CreateIssuerResponse {
-            issuer: Some(messages::issuer(&stored, &issuer)),
-            warnings: messages::warnings("issuer", warnings(&issuer)),
+            issuer: Some(messages::issuer(&stored)?),
+            warnings: messages::warnings("issuer", warnings(keys)),
         };
         if request.validate_only {
             // Never committed: the response is the issuer that would have been created.
             return Ok((response, Some(issuer)));
         }
         let change = Change::of("issuer.created", [issuer.id()])
-            .fields(changes(None, Some((&stored, &issuer))))
+            .fields(changes(None, Some((&stored, &issuer, keys))))
             .subjects([Subject::from(issuer.id())]);
         tx.record(change).await?;
         once.finish(&mut tx, &issuer.id().to_string(), &response).await?;
@@ -128,57 +131,6 @@ pub async fn create_issuer(
     Ok(response)
 }
 
-/// Fetches the keys of an issuer that is to be made or changed, and says what was found.
-///
-/// # Errors
-/// `SUBJECT_NOT_EXCHANGEABLE` for a set that holds a key of this deployment.
-async fn probe(
-    state: &State,
-    org_id: OrgId,
-    issuer: &Issuer,
-    message: &mut pb::Issuer,
-) -> Result<Vec<Warning>> {
-    if issuer.jwks().is_some() {
-        return Ok(Vec::new());
-    }
-    let fetched = match state.issuer_keys.probe(org_id, issuer).await {
-        Ok(fetched) => fetched,
-        Err(FetchError::OwnKey) => {
-            let why = "the issuer has a key of this deployment, whose JWTs are not exchanged";
-            return Err(Error::with_message(Reason::SubjectNotExchangeable, why));
-        }
-        Err(error) => {
-            error.name().clone_into(&mut message.fetch_error);
-            return Ok(vec![Warning::new("issuer", format!("has keys that could not be fetched: {error}"))]);
-        }
-    };
-    let facts = FetchFacts::of(&fetched.set, fetched.jwks_uri);
-    message.jwks_uri = facts.jwks_uri.unwrap_or_default();
-    message.key_ids = facts.key_ids;
-    message.fetch_time = Some(convert::timestamp(state.clock.now()));
-    message.fetch_error.clear();
-    let (keys, left_out) = (fetched.set.keys(), fetched.set.left_out());
-    let without = issuer
-        .algorithms()
-        .iter()
-        .filter(|algorithm| !keys.iter().flat_map(IssuerKey::algorithms).any(|known| known == **algorithm));
-    let mut warnings: Vec<_> = without
-        .map(|algorithm| {
-            Warning::new("algorithms", format!("has {}, for which the issuer has no key", algorithm.name()))
-        })
-        .collect();
-    warnings.extend(
-        left_out
-            .iter()
-            .map(|why| Warning::new("issuer", format!("has a key that is left out: it {}", why.why()))),
-    );
-    if keys.is_empty() {
-        warnings
-            .push(Warning::new("issuer", "has no key that can be used: none of its JWTs would be accepted"));
-    }
-    Ok(warnings)
-}
-
 pub async fn get_issuer(
     state: &State,
     call: &Call,
@@ -187,9 +139,13 @@ pub async fn get_issuer(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
     let issuer_id = parse_id("issuer_id", &request.issuer_id)?;
-    let found = issuers::find(&state.db, acting.org_id, issuer_id).await?;
-    let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
-    Ok(pb::GetIssuerResponse { issuer: Some(messages::issuer(&stored, &stored.issuer()?)) })
+    let stored = find(&mut *call.read(state).await?, acting.org_id, issuer_id).await?;
+    Ok(pb::GetIssuerResponse { issuer: Some(messages::issuer(&stored)?) })
+}
+
+async fn find(db: impl PgExecutor<'_>, org_id: OrgId, issuer_id: IssuerId) -> Result<StoredIssuer> {
+    let found = issuers::find(db, org_id, issuer_id).await?;
+    found.ok_or_else(|| Error::not_found("issuer", issuer_id))
 }
 
 pub async fn list_issuers(
@@ -202,9 +158,9 @@ pub async fn list_issuers(
     let filter = pb::ListIssuersRequest::default();
     let paging =
         Paging::read(state, &acting, "ListIssuers", &filter, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let page = issuers::page(&mut db, acting.org_id, paging.after(IssuerId::parse), paging.size).await?;
-    let page = paging.answer(state, page, |stored| Ok(messages::issuer(&stored, &stored.issuer()?)))?;
+    let page = paging.answer(state, page, |stored| messages::issuer(&stored))?;
     Ok(pb::ListIssuersResponse {
         issuers: page.items,
         next_page_token: page.next_page_token,
@@ -231,22 +187,29 @@ pub async fn update_issuer(
     let lifetime = violations.check("issuer.max_assertion_lifetime", lifetime);
     let (issuer_id, display_name, lifetime) = violations.all((issuer_id, display_name, lifetime))?;
 
+    // The keys as they are and as they are to be, before the org is locked.
+    let known = find(&mut *call.read(state).await?, acting.org_id, issuer_id).await?.issuer()?;
+    let planned = over(&mut Violations::default(), &known, (&asked, lifetime), &mask);
+    let read = ReadKeys::of([Some(known.trust()), planned.as_ref()].into_iter().flatten());
     let (mut response, issuer) = transact!(state, &acting, |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
-        let found = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
-        let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+        let stored = find(&mut *tx, acting.org_id, issuer_id).await?;
         let before = stored.issuer()?;
+        if !stored.is_ours(&state.keyring.master, &before) {
+            return Err(not_ours("issuer", acting.org_id, issuer_id));
+        }
         let mut violations = Violations::default();
         let mut inner = Violations::default();
         let after = over(&mut inner, &before, (&asked, lifetime), &mask);
+        let keys = after.as_ref().and_then(|after| inner.check("jwks", read.keys(after)));
         violations.take_in("issuer", inner);
-        let (trust,) = violations.all((after,))?;
-        let after = Issuer::new(issuer_id, trust);
+        let (trust, keys) = violations.all((after, keys))?;
+        let (after, keys) = (Issuer::new(issuer_id, trust), keys.as_deref());
         let named = rules::find_active_of_issuer(&mut *tx, acting.org_id, issuer_id, now).await?;
         covers_all(&mut tx, &acting, &named).await?;
         check_etag(&asked.etag, stored.revision)?;
-        refuse_own(state, &after)?;
+        refuse_own(state, &after, keys)?;
         still_pinned(state, &acting, &before, &after, &named)?;
 
         let name = if mask.has("display_name") {
@@ -256,20 +219,21 @@ pub async fn update_issuer(
         };
         let is_trust_changed = before != after;
         let mut response = pb::UpdateIssuerResponse {
-            issuer: Some(messages::issuer(&stored, &before)),
-            warnings: messages::warnings("issuer", warnings(&after)),
+            issuer: Some(messages::issuer(&stored)?),
+            warnings: messages::warnings("issuer", warnings(keys)),
         };
         if !is_trust_changed && name.as_ref().map(DisplayName::as_str) == stored.display_name.as_deref() {
             return Ok((response, request.validate_only.then_some(after)));
         }
         let new = NewIssuer {
             issuer: &after,
+            keys,
             display_name: name.as_ref(),
             made_by: acting.caller.credential_id(),
-            master: &state.master,
+            master: &state.keyring.master,
         };
         let updated = issuers::update(&mut tx, acting.org_id, &stored, &new, is_trust_changed, now).await?;
-        response.issuer = Some(messages::issuer(&updated, &after));
+        response.issuer = Some(messages::issuer(&updated)?);
         if request.validate_only {
             return Ok((response, Some(after)));
         }
@@ -278,8 +242,10 @@ pub async fn update_issuer(
             let stale = rules::raise_versions(&mut tx, acting.org_id, issuer_id).await?;
             subjects.extend(stale.into_iter().map(Subject::from));
         }
+        let keys_before = read.keys(&before).unwrap_or_default();
+        let before = (&stored, &before, keys_before.as_deref());
         let change = Change::of("issuer.updated", [issuer_id])
-            .fields(changes(Some((&stored, &before)), Some((&updated, &after))))
+            .fields(changes(Some(before), Some((&updated, &after, keys))))
             .subjects(subjects);
         tx.record(change).await?;
         tx.commit().await?;
@@ -300,15 +266,19 @@ pub async fn delete_issuer(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require_federation()?;
     let issuer_id = parse_id("issuer_id", &request.issuer_id)?;
+    // For the event, before the org is locked.
+    let known = find(&mut *call.read(state).await?, acting.org_id, issuer_id).await?.issuer();
+    let read = ReadKeys::of(known.iter().map(Issuer::trust));
     transact!(state, &acting, |mut tx| {
         tx.lock_org().await?;
-        let found = issuers::find(&mut *tx, acting.org_id, issuer_id).await?;
-        let stored = found.ok_or_else(|| Error::not_found("issuer", issuer_id))?;
+        let stored = find(&mut *tx, acting.org_id, issuer_id).await?;
         check_etag(&request.etag, stored.revision)?;
         in_use(&rules::find_naming(&mut *tx, acting.org_id, issuer_id, MAX_LISTED as i64).await?)?;
         issuers::delete(&mut tx, acting.org_id, issuer_id).await?;
+        let issuer = stored.issuer()?;
+        let keys = read.keys(&issuer).unwrap_or_default();
         let change = Change::of("issuer.deleted", [issuer_id])
-            .fields(changes(Some((&stored, &stored.issuer()?)), None))
+            .fields(changes(Some((&stored, &issuer, keys.as_deref())), None))
             .subjects([Subject::from(issuer_id)]);
         tx.record(change).await?;
         tx.commit().await?;
@@ -337,7 +307,7 @@ fn is_set(issuer: &pb::Issuer, path: &str) -> bool {
     }
 }
 
-/// What is believed of an issuer with the fields that the mask names taken from the request.
+/// What is believed of an issuer with the fields that the mask names taken from the request; its keys are not read.
 fn over(
     violations: &mut Violations,
     before: &Issuer,
@@ -350,7 +320,7 @@ fn over(
     if !asked.issuer.is_empty() && asked.issuer != before.name().as_str() {
         violations.add("issuer", "cannot be changed");
     }
-    let old: Vec<String> = before.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect();
+    let old = before.algorithm_names();
     let fields = TrustFields {
         kind: before.kind(),
         issuer: before.name().as_str(),
@@ -373,7 +343,14 @@ fn over(
         },
         shared: if mask.has("shared") { asked.shared() } else { before.shared() },
     };
-    Trust::read(violations, &fields)
+    Trust::restore(violations, &fields)
+}
+
+/// The error for a row that others wrote: changed through here, it would be sealed as if it were ours.
+pub(super) fn not_ours(what: &str, org_id: OrgId, id: impl fmt::Display) -> Error {
+    Error::internal(format!(
+        "the {what} {id} of {org_id} is not as it was stored, and is not changed: delete it"
+    ))
 }
 
 /// Whether the deployment admits the issuer.
@@ -408,19 +385,12 @@ pub(super) fn allowed(policy: &Rules, issuer: &Trust) -> Result<(), &'static str
 ///
 /// # Errors
 /// `SUBJECT_NOT_EXCHANGEABLE`.
-fn refuse_own(state: &State, issuer: &Trust) -> Result<()> {
+fn refuse_own(state: &State, issuer: &Trust, keys: Option<&KeySet>) -> Result<()> {
     if issuer.name().is_own(&state.issuer.to_string()) {
         let message = "this deployment is no issuer for its own rules: its JWTs are not exchanged";
         return Err(Error::with_message(Reason::SubjectNotExchangeable, message));
     }
-    let own: Vec<Sha256Digest> = state
-        .keyring
-        .signer
-        .key_times()
-        .iter()
-        .filter_map(|times| Sha256Digest::parse(&times.kid).ok())
-        .collect();
-    if issuer.inline_keys().is_some_and(|keys: KeySet| keys.holds_any(&own)) {
+    if keys.is_some_and(|keys| state.issuer_keys.holds_our_own(keys)) {
         let message = "the key set holds a key of this deployment, whose JWTs are not exchanged";
         return Err(Error::with_message(Reason::SubjectNotExchangeable, message));
     }
@@ -440,7 +410,7 @@ async fn covers_all(tx: &mut PgConnection, acting: &Acting<'_>, rules: &[StoredR
     let mut beyond = Vec::new();
     for stored in rules {
         let rule = stored.rule()?;
-        let held = held.get(&rule.account_id).map(|held| held.rights().as_ref().clone()).unwrap_or_default();
+        let held = held.get(&rule.account_id).map(|held| held.rights().clone()).unwrap_or_default();
         if acting.covers_rule(&held, &rule.restrictions, rule.expire_time).is_err() {
             beyond.push(rule.id);
         }
@@ -486,15 +456,6 @@ fn still_pinned(
     Ok(())
 }
 
-/// What to warn of about the keys that are stored with an issuer.
-fn warnings(issuer: &Issuer) -> Vec<Warning> {
-    let Some(keys) = issuer.inline_keys() else { return Vec::new() };
-    let left_out = keys.left_out().iter();
-    left_out
-        .map(|why| Warning::new("jwks", format!("holds a key that is left out: it {}", why.why())))
-        .collect()
-}
-
 fn in_use(rules: &[RuleId]) -> Result<()> {
     if rules.is_empty() {
         return Ok(());
@@ -508,36 +469,34 @@ fn in_use(rules: &[RuleId]) -> Result<()> {
     Err(Error::with_message(Reason::ResourceInUse, message).with_preconditions(naming))
 }
 
+/// An issuer for an event: its row, what is believed of it, and the keys that are stored with it.
+type WithKeys<'a> = (&'a StoredIssuer, &'a Issuer, Option<&'a KeySet>);
+
 /// The changed fields for the event. Of keys that are stored, their ids.
-fn changes(
-    before: Option<(&StoredIssuer, &Issuer)>,
-    after: Option<(&StoredIssuer, &Issuer)>,
-) -> Vec<FieldChange> {
-    type Pair<'a> = (&'a StoredIssuer, &'a Issuer);
-    fn prints((_, issuer): Pair<'_>) -> Vec<String> {
-        let keys = issuer.inline_keys();
-        keys.iter().flat_map(|keys| keys.keys()).map(|key| key.thumbprint().to_string()).collect()
+fn changes(before: Option<WithKeys<'_>>, after: Option<WithKeys<'_>>) -> Vec<FieldChange> {
+    fn prints((_, _, keys): WithKeys<'_>) -> Vec<String> {
+        keys.iter().flat_map(|keys| keys.thumbprints()).map(|thumbprint| thumbprint.to_string()).collect()
     }
-    fn algorithms((_, issuer): Pair<'_>) -> Vec<String> {
-        issuer.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect()
+    fn algorithms((_, issuer, _): WithKeys<'_>) -> Vec<String> {
+        issuer.algorithm_names()
     }
-    let text = |field, read: fn(Pair<'_>) -> Option<String>| {
+    let text = |field, read: fn(WithKeys<'_>) -> Option<String>| {
         FieldChange::between(field, before.and_then(read), after.and_then(read))
     };
     let texts = [
-        text("kind", |(_, issuer)| Some(format!("ISSUER_KIND_{}", issuer.kind().name()))),
-        text("issuer", |(_, issuer)| Some(issuer.name().to_string())),
-        text("bundle_uri", |(_, issuer)| issuer.bundle_uri().map(str::to_owned)),
-        text("max_assertion_lifetime", |(_, issuer)| {
+        text("kind", |(_, issuer, _)| Some(format!("ISSUER_KIND_{}", issuer.kind().name()))),
+        text("issuer", |(_, issuer, _)| Some(issuer.name().to_string())),
+        text("bundle_uri", |(_, issuer, _)| issuer.bundle_uri().map(str::to_owned)),
+        text("max_assertion_lifetime", |(_, issuer, _)| {
             Some(format!("{}s", issuer.max_assertion_lifetime().as_secs()))
         }),
-        text("single_use_jti", |(_, issuer)| Some(issuer.single_use_jti().to_string())),
-        text("shared", |(_, issuer)| Some(issuer.shared().to_string())),
-        text("display_name", |(stored, _)| stored.display_name.clone()),
+        text("single_use_jti", |(_, issuer, _)| Some(issuer.single_use_jti().to_string())),
+        text("shared", |(_, issuer, _)| Some(issuer.shared().to_string())),
+        text("display_name", |(stored, _, _)| stored.display_name.clone()),
     ];
     let mut all: Vec<_> = texts.into_iter().flatten().collect();
-    for (field, read) in [("jwks", prints as fn(Pair<'_>) -> Vec<String>), ("algorithms", algorithms)] {
-        let list = |pair: Option<Pair<'_>>| pair.map(read).unwrap_or_default();
+    for (field, read) in [("jwks", prints as fn(WithKeys<'_>) -> Vec<String>), ("algorithms", algorithms)] {
+        let list = |pair: Option<WithKeys<'_>>| pair.map(read).unwrap_or_default();
         all.extend(FieldChange::of_lists(field, &list(before), &list(after)));
     }
     all

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use time::OffsetDateTime;
 
+use crate::crypto::seal::MasterKeys;
 use crate::db::federation::presentations::StoredPresentation;
 use crate::db::federation::{StoredIssuer, StoredRule};
+use crate::domain::federation::assertion::RuleCheck;
 use crate::domain::federation::ceiling::Ceiling;
-use crate::domain::federation::issuer::{Issuer, IssuerKind};
+use crate::domain::federation::issuer::IssuerKind;
 use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::federation::pins::Warning;
 use crate::domain::federation::presentation::Outcome;
-use crate::domain::federation::rule::{ClaimMatch, ClaimValue};
+use crate::domain::federation::rule::{ClaimMatch, ClaimValue, Rule};
 use crate::domain::tokens::policy::{Rules, TokenState};
 use crate::domain::values::ids::{IssuerId, OrgId};
 use crate::error::{Error, Result};
@@ -19,37 +21,33 @@ use crate::grpc::pb;
 use crate::grpc::pb::federation_rule::SubjectMatch;
 use crate::grpc::wire::convert;
 
-/// The message for an issuer.
-pub fn issuer(stored: &StoredIssuer, issuer: &Issuer) -> pb::Issuer {
-    let kind = match issuer.kind() {
+/// The message for an issuer. Its stored keys are not read again for it: what was checked when they came in is shown.
+pub fn issuer(stored: &StoredIssuer) -> Result<pb::Issuer> {
+    let kind = match stored.kind()? {
         IssuerKind::Oidc => pb::IssuerKind::Oidc,
         IssuerKind::Jwks => pb::IssuerKind::Jwks,
         IssuerKind::Spiffe => pb::IssuerKind::Spiffe,
     };
-    let key_ids = match issuer.inline_keys() {
-        Some(keys) => keys.keys().iter().filter_map(|key| key.kid()).map(str::to_owned).collect(),
-        None => stored.key_ids.clone().unwrap_or_default(),
-    };
-    pb::Issuer {
+    Ok(pb::Issuer {
         id: stored.id().to_string(),
         org_id: OrgId::from(stored.org_id).to_string(),
         kind: kind.into(),
-        issuer: issuer.name().to_string(),
-        jwks: issuer.jwks().unwrap_or_default().to_owned(),
-        bundle_uri: issuer.bundle_uri().map(str::to_owned),
-        algorithms: issuer.algorithms().iter().map(|algorithm| algorithm.name().to_owned()).collect(),
-        max_assertion_lifetime: Some(convert::proto_duration(issuer.max_assertion_lifetime())),
-        single_use_jti: Some(issuer.single_use_jti()),
-        shared: Some(issuer.shared()),
+        issuer: stored.issuer.clone(),
+        jwks: stored.jwks.clone().unwrap_or_default(),
+        bundle_uri: stored.bundle_uri.clone(),
+        algorithms: stored.algorithms.clone(),
+        max_assertion_lifetime: Some(convert::proto_duration(stored.max_assertion_lifetime())),
+        single_use_jti: Some(stored.single_use_jti),
+        shared: Some(stored.shared),
         display_name: stored.display_name.clone(),
         jwks_uri: stored.fetched_jwks_uri.clone().unwrap_or_default(),
-        key_ids,
+        key_ids: stored.key_ids.clone().unwrap_or_default(),
         fetch_time: stored.fetch_time.map(convert::timestamp),
         fetch_error: stored.fetch_error.clone().unwrap_or_default(),
         create_time: Some(convert::timestamp(stored.create_time)),
         update_time: Some(convert::timestamp(stored.update_time)),
         etag: stored.revision.to_string(),
-    }
+    })
 }
 
 /// The requested kind of an issuer.
@@ -68,44 +66,33 @@ pub fn issuer_kind(kind: i32) -> Result<IssuerKind, &'static str> {
 pub struct Standing<'a> {
     pub rules: &'a Rules,
     pub ceiling: &'a Ceiling,
-    /// The names of the issuers of the org.
+    /// The keys under which a rule is sealed.
+    pub master: &'a MasterKeys,
+    /// The names of the issuers of the org; those that cannot be read are left out.
     pub issuers: HashMap<IssuerId, IssuerName>,
     pub now: OffsetDateTime,
 }
 
-impl<'a> Standing<'a> {
-    /// Reads the names of these issuers.
-    pub fn new(
-        rules: &'a Rules,
-        ceiling: &'a Ceiling,
-        issuers: &[StoredIssuer],
-        now: OffsetDateTime,
-    ) -> Result<Self> {
-        let named = |stored: &StoredIssuer| Ok((stored.id(), stored.issuer()?.name().clone()));
-        let issuers = issuers.iter().map(named).collect::<Result<_>>()?;
-        Ok(Self { rules, ceiling, issuers, now })
-    }
-
-    /// The state of a rule.
-    pub fn state(&self, rule: &StoredRule) -> Result<TokenState> {
-        let issuer = self.issuers.get(&rule.issuer());
-        let issuer = issuer.ok_or_else(|| Error::internal("a federation rule without its issuer"))?;
-        Ok(match rule.state(self.rules, issuer, self.now) {
-            TokenState::Active if self.ceiling.admits(issuer).is_none() => TokenState::Blocked,
+impl Standing<'_> {
+    /// The state of a rule. One that others wrote opens nothing, nor one whose issuer has no name: it is blocked.
+    pub fn state(&self, stored: &StoredRule, rule: &Rule) -> TokenState {
+        let issuer = self.issuers.get(&stored.issuer());
+        let works =
+            |issuer: &&IssuerName| self.ceiling.admits(issuer).is_some() && stored.is_ours(self.master, rule);
+        match stored.state(self.rules, self.now) {
+            TokenState::Active
+                if issuer.filter(|issuer| self.rules.allow_issuer(issuer)).filter(works).is_none() =>
+            {
+                TokenState::Blocked
+            }
             state => state,
-        })
+        }
     }
 }
 
 /// The message for a federation rule.
 pub fn rule(stored: &StoredRule, standing: &Standing<'_>) -> Result<pb::FederationRule> {
     let rule = stored.rule()?;
-    let state = match standing.state(stored)? {
-        TokenState::Active => pb::TokenState::Active,
-        TokenState::Expired => pb::TokenState::Expired,
-        TokenState::Revoked => pb::TokenState::Revoked,
-        TokenState::Blocked => pb::TokenState::Blocked,
-    };
     let subject = rule.matches.subject();
     let exact = subject.exact().map(|subject| SubjectMatch::Subject(subject.to_owned()));
     let prefix = subject.prefix().map(|prefix| SubjectMatch::SubjectPrefix(prefix.to_owned()));
@@ -131,7 +118,7 @@ pub fn rule(stored: &StoredRule, standing: &Standing<'_>) -> Result<pb::Federati
             last_use_address: stored.last_use_address.clone().unwrap_or_default(),
             count: stored.use_count,
         }),
-        state: state.into(),
+        state: convert::token_state(standing.state(stored, &rule)).into(),
         create_time: Some(convert::timestamp(stored.create_time)),
         update_time: Some(convert::timestamp(stored.update_time)),
         revoke_time: stored.revoke_time.map(convert::timestamp),
@@ -163,17 +150,29 @@ pub fn warnings(what: &str, warnings: Vec<Warning>) -> Vec<pb::FederationWarning
 
 /// The message for what was presented.
 pub fn presentation(stored: &StoredPresentation) -> Result<pb::Presentation> {
+    // What failed before its claims were recorded has none.
+    let claims = match stored.outcome()? {
+        Outcome::Refused
+            if !RuleCheck::is_name_of_rule(&stored.failed_check) && stored.claims.0.is_empty() =>
+        {
+            String::new()
+        }
+        Outcome::Passed | Outcome::Refused => {
+            serde_json::to_string(&stored.claims.0).map_err(Error::internal)?
+        }
+    };
+    Ok(pb::Presentation { claims, ..presentation_without_claims(stored)? })
+}
+
+/// The same without claims.
+pub fn presentation_without_claims(stored: &StoredPresentation) -> Result<pb::Presentation> {
     let outcome = match stored.outcome()? {
         Outcome::Passed => pb::PresentationOutcome::Passed,
         Outcome::Refused => pb::PresentationOutcome::Refused,
     };
-    let claims = match stored.subject.as_str() {
-        "" => String::new(),
-        _ => serde_json::to_string(&stored.claims.0).map_err(Error::internal)?,
-    };
     Ok(pb::Presentation {
         subject: stored.subject.clone(),
-        claims,
+        claims: String::new(),
         outcome: outcome.into(),
         failed_check: stored.failed_check.clone(),
         count: stored.count,

@@ -3,4 +3,6 @@
 pub mod issuers;
 pub mod messages;
 pub mod presentations;
+mod probes;
 pub mod rules;
+mod trial;

@@ -31,7 +31,7 @@ pub async fn list_presentations(
     let paging =
         Paging::read(state, &acting, "ListPresentations", &filter, request.page_size, &request.page_token)?;
     let after = paging.after(|key| presentations::read_key(key).ok_or(()));
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let found = rules::find(&mut *db, acting.org_id, rule_id).await?;
     found.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
     let place = (acting.org_id, rule_id);

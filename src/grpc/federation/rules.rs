@@ -1,24 +1,26 @@
 //! Federation rules: which JWTs of an issuer act as which service account.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::issuers::{admitted, allowed};
+use super::issuers::{admitted, allowed, not_ours};
 use super::messages::{self, Standing};
+use super::trial::tried;
 use crate::db;
-use crate::db::events::{Change, EventValue as _, FieldChange};
-use crate::db::federation::presentations::{self, StoredPresentation};
+use crate::db::events::{Author, Change, EventValue as _, FieldChange};
 use crate::db::federation::rules::{self, NewRule, RuleFilter};
 use crate::db::federation::{StoredRule, issuers};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrants;
-use crate::domain::federation::evaluation::{Effect, effect, first_failure};
+use crate::domain::access::work::Work;
+use crate::domain::federation::evaluation::RuleChange;
 use crate::domain::federation::issuer::Issuer;
+use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::federation::pins::{self, Place, Warning};
-use crate::domain::federation::presentation::Outcome;
 use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
 use crate::domain::tokens::expiration::Expiration;
 use crate::domain::tokens::limits::{MAX_ACCESS_TOKEN_LIFETIME, MAX_LIST};
@@ -32,6 +34,7 @@ use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::text::texts;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
@@ -215,10 +218,10 @@ pub async fn create_federation_rule(
             display_name: given.display_name.as_ref(),
             disabled: message.disabled(),
             made_by: acting.caller.credential_id(),
-            master: &state.master,
+            master: &state.keyring.master,
         };
         let stored = rules::insert(&mut tx, acting.org_id, &new, now).await?;
-        let standing = Standing::new(&policy, &state.federation_ceiling, &[stored_issuer], now)?;
+        let standing = standing(state, &policy, HashMap::from([(issuer.id(), issuer.name().clone())]), now);
         let response = pb::CreateFederationRuleResponse {
             rule: Some(messages::rule(&stored, &standing)?),
             warnings: messages::warnings("rule", warnings),
@@ -281,11 +284,22 @@ pub async fn get_federation_rule(
     let acting = call.acting_in(state, &request.org_id).await?;
     acting.require(&Permission::FEDERATION_READ, &Node::Org)?;
     let rule_id = parse_id("rule_id", &request.rule_id)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let found = rules::find(&mut *db, acting.org_id, rule_id).await?;
     let stored = found.ok_or_else(|| Error::not_found("federation rule", rule_id))?;
     let rule = shown(state, &mut db, acting.org_id, &stored).await?;
     Ok(pb::GetFederationRuleResponse { rule: Some(rule) })
+}
+
+/// Under what the rules of an org work, whose issuers have these names.
+fn standing<'a>(
+    state: &'a State,
+    rules: &'a Rules,
+    issuers: HashMap<IssuerId, IssuerName>,
+    now: OffsetDateTime,
+) -> Standing<'a> {
+    let (ceiling, master) = (&*state.federation_ceiling, &*state.keyring.master);
+    Standing { rules, ceiling, master, issuers, now }
 }
 
 /// The message for a rule as of now.
@@ -296,10 +310,9 @@ pub async fn shown(
     stored: &StoredRule,
 ) -> Result<pb::FederationRule> {
     let policy = db::orgs::policies::find_rules(&mut *db, org_id, &state.ceilings).await?;
-    let issuer = issuers::find(db, org_id, stored.issuer()).await?;
-    let issuer = issuer.ok_or_else(|| Error::internal("a federation rule without its issuer"))?;
-    let standing = Standing::new(&policy, &state.federation_ceiling, &[issuer], state.clock.now())?;
-    messages::rule(stored, &standing)
+    let name = issuers::find_name(db, org_id, stored.issuer()).await?;
+    let names = name.map(|name| (stored.issuer(), name)).into_iter().collect();
+    messages::rule(stored, &standing(state, &policy, names, state.clock.now()))
 }
 
 pub async fn list_federation_rules(
@@ -320,7 +333,7 @@ pub async fn list_federation_rules(
     };
     let paging =
         Paging::read(state, &acting, "ListFederationRules", &filter, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let account_id = match &named {
         Some(named) => Some(references::account(&mut db, &acting, named).await?),
         None => None,
@@ -329,8 +342,8 @@ pub async fn list_federation_rules(
     let after = paging.after(RuleId::parse);
     let page = rules::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     let policy = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
-    let all = issuers::find_all(&mut *db, acting.org_id).await?;
-    let standing = Standing::new(&policy, &state.federation_ceiling, &all, state.clock.now())?;
+    let names = issuers::find_names(&mut *db, acting.org_id).await?;
+    let standing = standing(state, &policy, names, state.clock.now());
     let page = paging.answer(state, page, |stored| messages::rule(&stored, &standing))?;
     Ok(pb::ListFederationRulesResponse {
         rules: page.items,
@@ -365,19 +378,24 @@ pub async fn update_federation_rule(
     let given = GivenRuleFields::read(&mut inner, &asked);
     violations.take_in("rule", inner);
     let (rule_id,) = violations.all((rule_id,))?;
+    if only_disables {
+        return disable(state, &acting, rule_id, &asked.etag, request.validate_only).await;
+    }
 
     transact!(state, &acting, |mut tx| {
         let now = tx.now();
         // An issuer is changed under the same lock, so that of both changes one sees the other.
         tx.lock_org().await?;
-        let found = rules::lock(&mut tx, acting.org_id, rule_id).await?;
-        let stored = found.filter(|rule| rule.is_active(now));
-        let stored = stored.ok_or_else(|| Error::not_found("active federation rule", rule_id))?;
+        let stored = lock_active(&mut tx, acting.org_id, rule_id, now).await?;
         let before = stored.rule()?;
         let stored_issuer = issuers::find(&mut *tx, acting.org_id, stored.issuer()).await?;
         let stored_issuer =
             stored_issuer.ok_or_else(|| Error::internal("a federation rule without its issuer"))?;
         let issuer = stored_issuer.issuer()?;
+        let master = &*state.keyring.master;
+        if !stored.is_ours(master, &before) || !stored_issuer.is_ours(master, &issuer) {
+            return Err(not_ours("federation rule, or its issuer,", acting.org_id, rule_id));
+        }
         let policy = db::orgs::policies::find_rules(&mut *tx, acting.org_id, &state.ceilings).await?;
         let owner = AccountRef::Id(before.account_id);
         let (kind, held) = account(&mut tx, acting.org_id, (before.account_id, &owner)).await?;
@@ -386,11 +404,7 @@ pub async fn update_federation_rule(
         let after = over(&mut inner, &before, (&asked, &given), &mask);
         violations.take_in("rule", inner);
         let (after,) = violations.all((after,))?;
-        if only_disables {
-            acting.may_stop(&held)?;
-        } else {
-            acting.may_make_rule(kind, held.rights(), &after.restrictions, after.expire_time)?;
-        }
+        acting.may_make_rule(kind, held.rights(), &after.restrictions, after.expire_time)?;
         check_etag(&asked.etag, stored.revision)?;
         let limits = |rule: &Rule| RestrictionsAndExpiry {
             restrictions: rule.restrictions.clone(),
@@ -398,22 +412,17 @@ pub async fn update_federation_rule(
         };
         may_become(&limits(&before), &limits(&after))?;
         let mut violations = Violations::default();
-        let warnings = if only_disables {
-            Vec::new()
-        } else {
-            let had = &before.restrictions.audiences;
-            let has = &after.restrictions.audiences;
-            audiences_within_policy(&mut violations, "rule.allowed_audiences", had, has, &policy);
-            if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
-                let end = if end > now {
-                    policy.check_expiry(TokenKind::Federated, stored.create_time, end)
-                } else {
-                    Err("must be after now".into())
-                };
-                violations.check("rule.expire_time", end);
-            }
-            fits(state, &acting, &mut violations, (&issuer, &after.matches), &policy)
-        };
+        let (had, has) = (&before.restrictions.audiences, &after.restrictions.audiences);
+        audiences_within_policy(&mut violations, "rule.allowed_audiences", had, has, &policy);
+        if let Some(end) = after.expire_time.filter(|end| before.expire_time != Some(*end)) {
+            let end = if end > now {
+                policy.check_expiry(TokenKind::Federated, stored.create_time, end)
+            } else {
+                Err("must be after now".into())
+            };
+            violations.check("rule.expire_time", end);
+        }
+        let warnings = fits(state, &acting, &mut violations, (&issuer, &after.matches), &policy);
         violations.finish()?;
         existing(&mut tx, acting.org_id, "rule.resources", &after.restrictions.resources).await?;
 
@@ -425,7 +434,7 @@ pub async fn update_federation_rule(
         let disabled = if mask.has("disabled") { asked.disabled() } else { stored.disabled };
         let is_remade = before != after || disabled != stored.disabled;
         let is_renamed = display_name.as_ref().map(DisplayName::as_str) != stored.display_name.as_deref();
-        let standing = Standing::new(&policy, &state.federation_ceiling, &[stored_issuer], now)?;
+        let standing = standing(state, &policy, HashMap::from([(issuer.id(), issuer.name().clone())]), now);
         let response = |stored: &StoredRule| -> Result<pb::UpdateFederationRuleResponse> {
             Ok(pb::UpdateFederationRuleResponse {
                 rule: Some(messages::rule(stored, &standing)?),
@@ -441,21 +450,20 @@ pub async fn update_federation_rule(
             display_name: display_name.as_ref(),
             disabled,
             made_by: acting.caller.credential_id(),
-            master: &state.master,
+            master: &state.keyring.master,
         };
         let updated = rules::update(&mut tx, acting.org_id, &stored, &new, is_remade, now).await?;
         if request.validate_only {
-            let mut response = response(&updated)?;
-            let presented = presentations::find_recent(&mut tx, acting.org_id, rule_id, now).await?;
-            let effects = Effects { disabled, changed: &after.matches };
-            response.would_stop = effects.of(&presented, Effect::Stops)?;
-            response.would_start = effects.of(&presented, Effect::Starts)?;
-            return Ok(response);
+            let change = RuleChange {
+                before: &before.matches,
+                was_disabled: stored.disabled,
+                after: &after.matches,
+                is_disabled: disabled,
+            };
+            let (would_stop, would_start) = tried(&mut tx, (acting.org_id, rule_id), &change, now).await?;
+            return Ok(pb::UpdateFederationRuleResponse { would_stop, would_start, ..response(&updated)? });
         }
-        let change = Change::of("federation_rule.updated", [rule_id])
-            .fields(changes(Some((&stored, &before)), Some((&updated, &after))))
-            .subjects([rule_id]);
-        tx.record(change).await?;
+        tx.record(updated_event((&stored, &before), (&updated, &after))).await?;
         named_permissions::note(&mut tx, acting.org_id, &after.restrictions.scopes).await?;
         let response = response(&updated)?;
         tx.commit().await?;
@@ -463,39 +471,71 @@ pub async fn update_federation_rule(
     })
 }
 
-/// At most this many presentations are listed that a change would stop, or start.
-const MAX_PRESENTED: usize = 100;
-
-/// What a change of a rule makes of what was presented to it.
-struct Effects<'a> {
-    disabled: bool,
-    changed: &'a RuleMatch,
+/// Locks the rule of this id until the transaction ends.
+///
+/// # Errors
+/// `RESOURCE_NOT_FOUND` also for one that is revoked or expired.
+async fn lock_active(
+    tx: &mut PgConnection,
+    org_id: OrgId,
+    rule_id: RuleId,
+    now: OffsetDateTime,
+) -> Result<StoredRule> {
+    let found = rules::lock(tx, org_id, rule_id).await?.filter(|rule| rule.is_active(now));
+    found.ok_or_else(|| Error::not_found("active federation rule", rule_id))
 }
 
-impl Effects<'_> {
-    /// The presentations on which it has this effect, as they are listed: with the check that they would fail then.
-    fn of(&self, presented: &[StoredPresentation], wanted: Effect) -> Result<Vec<pb::Presentation>> {
-        let mut listed = Vec::new();
-        for stored in presented {
-            let (recorded, outcome) = (stored.recorded(), stored.outcome()?);
-            let effect = match (self.disabled, outcome) {
-                (true, Outcome::Passed) => Effect::Stops,
-                (true, Outcome::Refused) => Effect::None,
-                (false, _) => effect(&recorded, outcome, &stored.failed_check, self.changed),
+/// The change of a rule as its event says it.
+fn updated_event(before: (&StoredRule, &Rule), after: (&StoredRule, &Rule)) -> Change {
+    let rule_id = before.0.id();
+    Change::of("federation_rule.updated", [rule_id])
+        .fields(changes(Some(before), Some(after)))
+        .subjects([rule_id])
+}
+
+/// Disables a rule: what stops something does not wait behind changes, and asks for nothing of what the rule says.
+async fn disable(
+    state: &State,
+    acting: &Acting<'_>,
+    rule_id: RuleId,
+    etag: &str,
+    validate_only: bool,
+) -> Result<pb::UpdateFederationRuleResponse> {
+    let mut author = Author::from(acting);
+    author.actor.work = Some(Work::Stops);
+    transact!(state, author.clone(), |mut tx| {
+        let now = tx.now();
+        let stored = lock_active(&mut tx, acting.org_id, rule_id, now).await?;
+        let held = db::accounts::grants::find_held(&mut tx, acting.org_id, stored.account()).await?;
+        acting.may_stop(&held)?;
+        check_etag(etag, stored.revision)?;
+        let before = stored.rule()?;
+        let updated = if stored.disabled {
+            stored.clone()
+        } else {
+            rules::disable(&mut tx, acting.org_id, rule_id, now).await?
+        };
+        let mut response = pb::UpdateFederationRuleResponse {
+            rule: Some(shown(state, &mut tx, acting.org_id, &updated).await?),
+            ..Default::default()
+        };
+        if validate_only {
+            let change = RuleChange {
+                before: &before.matches,
+                was_disabled: stored.disabled,
+                after: &before.matches,
+                is_disabled: true,
             };
-            if effect == wanted && listed.len() < MAX_PRESENTED {
-                let failed =
-                    first_failure(&recorded, self.changed).map(|check| check.name(Some(self.changed)));
-                let message = messages::presentation(stored)?;
-                let failed_check = match wanted {
-                    Effect::Stops => failed.unwrap_or_default(),
-                    Effect::Starts | Effect::None => message.failed_check,
-                };
-                listed.push(pb::Presentation { claims: String::new(), failed_check, ..message });
-            }
+            (response.would_stop, _) = tried(&mut tx, (acting.org_id, rule_id), &change, now).await?;
+            return Ok(response);
         }
-        Ok(listed)
-    }
+        if stored.disabled {
+            return Ok(response);
+        }
+        tx.record(updated_event((&stored, &before), (&updated, &before))).await?;
+        tx.commit().await?;
+        Ok(response)
+    })
 }
 
 /// The rule with the fields that the mask names taken from the request.
@@ -511,7 +551,7 @@ fn over(
     if !asked.account_id.is_empty() && asked.account_id != before.account_id.to_string() {
         violations.add("account_id", "cannot be changed");
     }
-    let old_audiences: Vec<String> = before.matches.audiences().iter().map(ToString::to_string).collect();
+    let old_audiences = texts(before.matches.audiences());
     let audiences = if mask.has("audiences") { &asked.audiences } else { &old_audiences };
     let subject = if mask.has("subject") || mask.has("subject_prefix") {
         subject(asked)
@@ -591,7 +631,7 @@ fn changes(before: Option<(&StoredRule, &Rule)>, after: Option<(&StoredRule, &Ru
     let text = |field, read: fn(Pair<'_>) -> Option<String>| {
         FieldChange::between(field, before.and_then(read), after.and_then(read))
     };
-    let texts = [
+    let fields = [
         text("issuer_id", |(_, rule)| Some(rule.issuer_id.to_string())),
         text("account_id", |(_, rule)| Some(rule.account_id.to_string())),
         text("subject", |(_, rule)| rule.matches.subject().exact().map(str::to_owned)),
@@ -603,18 +643,15 @@ fn changes(before: Option<(&StoredRule, &Rule)>, after: Option<(&StoredRule, &Ru
         text("disabled", |(stored, _)| Some(stored.disabled.to_string())),
         text("display_name", |(stored, _)| stored.display_name.clone()),
     ];
-    let mut all: Vec<_> = texts.into_iter().flatten().collect();
+    let mut all: Vec<_> = fields.into_iter().flatten().collect();
     type Read = fn(Pair<'_>) -> Vec<String>;
-    fn texts_of(items: &[impl ToString]) -> Vec<String> {
-        items.iter().map(ToString::to_string).collect()
-    }
     let lists: [(&'static str, Read); 6] = [
-        ("audiences", |(_, rule)| texts_of(rule.matches.audiences())),
+        ("audiences", |(_, rule)| texts(rule.matches.audiences())),
         ("claims", |(_, rule)| rule.matches.claims().iter().map(claim).collect()),
-        ("scopes", |(_, rule)| texts_of(&rule.restrictions.scopes)),
-        ("resources", |(_, rule)| texts_of(&rule.restrictions.resources)),
-        ("allowed_audiences", |(_, rule)| texts_of(&rule.restrictions.audiences)),
-        ("allowed_cidrs", |(_, rule)| texts_of(&rule.restrictions.networks)),
+        ("scopes", |(_, rule)| texts(&rule.restrictions.scopes)),
+        ("resources", |(_, rule)| texts(&rule.restrictions.resources)),
+        ("allowed_audiences", |(_, rule)| texts(&rule.restrictions.audiences)),
+        ("allowed_cidrs", |(_, rule)| texts(&rule.restrictions.networks)),
     ];
     for (field, read) in lists {
         let list = |pair: Option<Pair<'_>>| pair.map(read).unwrap_or_default();

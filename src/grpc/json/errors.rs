@@ -16,6 +16,7 @@ use crate::domain::oauth;
 use crate::error::{Code, Parts, Reason};
 use crate::grpc::layers::reply::Reply;
 use crate::grpc::layers::status::{self, REASON_HEADER};
+use crate::grpc::layers::unread::Unread;
 use crate::grpc::service::IDENTITY;
 
 /// An error.
@@ -67,7 +68,12 @@ fn http_status(code: Code) -> StatusCode {
 }
 
 /// The answer to a call that is refused, by the server of this issuer.
-pub(in crate::grpc) fn refusal(parts: &Parts, context: &RequestContext, issuer: &str) -> Response<Reply> {
+pub(in crate::grpc) fn refusal(
+    parts: &Parts,
+    context: &RequestContext,
+    issuer: &str,
+    unread: Option<Unread>,
+) -> Response<Reply> {
     let reason = parts.reason;
     let of_grpc = status::answer(parts, context);
     let details = tonic_types::pb::Status::decode(of_grpc.details()).unwrap_or_default().details;
@@ -77,7 +83,7 @@ pub(in crate::grpc) fn refusal(parts: &Parts, context: &RequestContext, issuer: 
         details: details.iter().map(Detail::of).collect(),
     };
     let body = serde_json::to_vec(&written).unwrap_or_default();
-    let mut response = json(http_status(reason.code()), Reply::bytes(Bytes::from(body), None));
+    let mut response = json(http_status(reason.code()), Reply::refusal(Bytes::from(body), unread));
     let headers = response.headers_mut();
     headers.insert(REASON_HEADER, HeaderValue::from_static(reason.name()));
     if reason.code() == Code::Unauthenticated {
@@ -110,6 +116,7 @@ mod tests {
     use super::*;
     use crate::domain::access::request_context::RequestId;
     use crate::error::{Error, Precondition};
+    use crate::grpc::layers::unread::UnreadResponses;
 
     /// The table of the specification, as far as a reason has these codes.
     const STATUSES: [(&str, u16); 13] = [
@@ -131,7 +138,13 @@ mod tests {
     async fn shown(error: Error) -> (Response<()>, Value) {
         let context =
             RequestContext { request_id: RequestId::given("r-1").unwrap(), ..RequestContext::default() };
-        let (head, body) = refusal(&error.into_parts(), &context, "https://id.example/a").into_parts();
+        let (head, body) = refusal(
+            &error.into_parts(),
+            &context,
+            "https://id.example/a",
+            Some(UnreadResponses::new(1).count(None)),
+        )
+        .into_parts();
         let body = to_bytes(axum::body::Body::new(body), usize::MAX).await.unwrap();
         (Response::from_parts(head, ()), serde_json::from_slice(&body).unwrap())
     }

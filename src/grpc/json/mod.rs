@@ -49,14 +49,18 @@ pub fn request(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Bytes> {
     to_protobuf(&method.input, body)
 }
 
-/// The answer to a call of the RPC at this path: its encoded message, behind its prefix, as JSON.
+/// The answer to a call of the RPC at this path, of its encoded message behind its prefix.
 ///
 /// # Errors
 /// `INTERNAL` for what is no answer of the RPC.
-pub(super) fn answer(path: &str, frame: &[u8], unread: Unread) -> Result<Response<Reply>> {
+pub(super) fn answer(path: &str, frame: &[u8]) -> Result<DynamicMessage> {
     let method = method(path).ok_or(Reason::MethodUnknown)?;
-    let body = to_json(&method.output, frame.get(MESSAGE_HEAD..).unwrap_or_default())?;
-    Ok(response::json(StatusCode::OK, Reply::bytes(Bytes::from(body), Some(unread))))
+    decoded(&method.output, frame.get(MESSAGE_HEAD..).unwrap_or_default())
+}
+
+/// The response with such an answer.
+pub(super) fn response(json: Bytes, unread: Unread) -> Response<Reply> {
+    response::json(StatusCode::OK, Reply::bytes(json, unread))
 }
 
 /// A message in proto3 JSON, encoded. Both names of a field are read, and nothing unknown is.
@@ -74,8 +78,19 @@ pub fn to_protobuf(descriptor: &MessageDescriptor, json: &[u8]) -> Result<Bytes>
 /// # Errors
 /// `INTERNAL` for what is no such message.
 pub fn to_json(descriptor: &MessageDescriptor, message: &[u8]) -> Result<Vec<u8>> {
-    // Neither error repeats a value: what cannot be decoded or written is named by its field.
-    let message = DynamicMessage::decode(descriptor.clone(), message).map_err(Error::internal)?;
+    written(&decoded(descriptor, message)?)
+}
+
+// Neither error repeats a value: what cannot be decoded or written is named by its field.
+fn decoded(descriptor: &MessageDescriptor, message: &[u8]) -> Result<DynamicMessage> {
+    DynamicMessage::decode(descriptor.clone(), message).map_err(Error::internal)
+}
+
+/// An answer in proto3 JSON, as [`to_json`] writes it.
+///
+/// # Errors
+/// `INTERNAL` for what cannot be written.
+pub(super) fn written(message: &DynamicMessage) -> Result<Vec<u8>> {
     let mut json = Vec::with_capacity(message.encoded_len() * 2);
     message.serialize(&mut serde_json::Serializer::new(&mut json)).map_err(Error::internal)?;
     Ok(json)

@@ -16,6 +16,7 @@ use crate::domain::access::work::Work;
 use crate::domain::values::ids::{OrgId, TokenId};
 use crate::domain::values::references::OrgRef;
 use crate::error::{Error, Parts, Reason, Result};
+use crate::flows::reading::{self, Reading};
 use crate::grpc::wire::convert;
 use crate::state::State;
 use crate::state::authenticate::Verified;
@@ -132,6 +133,20 @@ impl Call {
         self.caller.as_ref().ok_or_else(|| Reason::CredentialMissing.into())
     }
 
+    /// Whose share the reads of the call are in.
+    fn reader(&self) -> (Group, Member) {
+        self.caller.as_ref().map_or_else(|| reading::of_client(&self.context), reading::of_caller)
+    }
+
+    /// A connection to read over. A call that reads has its place already ([`read_place`]); any other gets one with
+    /// it, and gives both back before it begins a transaction.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when too many calls of the org wait; `DATABASE_UNAVAILABLE`.
+    pub async fn read(&self, state: &State) -> Result<Reading> {
+        Reading::begin(state, self.context.work, self.reader()).await
+    }
+
     /// The caller acting in the org that the request names; none means its own org.
     ///
     /// # Errors
@@ -154,7 +169,8 @@ impl Call {
         }
         let acting = caller.acting_in(Some(org_id))?;
         // The caller's own org exists; an operator may name one that does not.
-        if acting.org_id != acting.caller.home() && db::orgs::find(&state.db, acting.org_id).await?.is_none()
+        if acting.org_id != acting.caller.home()
+            && db::orgs::find(&mut *self.read(state).await?, acting.org_id).await?.is_none()
         {
             return Err(Error::not_found("org", acting.org_id));
         }
@@ -296,16 +312,11 @@ pub(in crate::grpc) async fn find_org(
     credential: &Credential,
     work: Work,
 ) -> Result<OrgId> {
-    let _place = match named {
-        OrgRef::Slug(_) if work != Work::Reads => {
-            let (org_id, credential_id) = (credential.account.org_id, credential.credential_id);
-            let place =
-                state.shares.place(Group::Org(org_id), Member::Credential(credential_id), Work::Reads);
-            Some(place.await?)
-        }
-        _ => None,
-    };
-    db::references::org(&state.db, named).await
+    if let OrgRef::Id(org_id) = named {
+        return Ok(*org_id);
+    }
+    let whose = (Group::Org(credential.account.org_id), Member::Credential(credential.credential_id));
+    db::references::org(&mut *Reading::begin(state, work, whose).await?, named).await
 }
 
 /// The caller in an org in which the account of its session is a member.
@@ -335,10 +346,7 @@ pub(in crate::grpc) async fn read_place(state: &State, call: &Call) -> Result<Op
     if call.context.work != Work::Reads {
         return Ok(None);
     }
-    let (group, member) = match &call.caller {
-        Some(caller) => (Group::Org(caller.home()), Member::Credential(caller.credential_id())),
-        None => (Group::Unauthenticated, Member::at(call.context.address.shown())),
-    };
+    let (group, member) = call.reader();
     state.shares.place(group, member, Work::Reads).await.map(Some)
 }
 

@@ -57,11 +57,29 @@ impl BodyBuffer {
     /// that has the most, and has waited longest of its calls, or the complete messages of its
     /// client have a quarter of the memory. A message that is on its way arrives
     /// soon, so calls without a message give way to calls with one in a flood.
-    pub async fn whole<B>(&self, address: Option<IpAddr>, mut body: B, is_framed: bool) -> Result<WholeBody>
+    pub async fn whole<B>(&self, address: Option<IpAddr>, body: B, is_framed: bool) -> Result<WholeBody>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        self.whole_within(address, body, is_framed, usize::MAX).await
+    }
+
+    /// The same, of a body that may have so many bytes at most.
+    ///
+    /// # Errors
+    /// Those of [`whole`](Self::whole).
+    pub async fn whole_within<B>(
+        &self,
+        address: Option<IpAddr>,
+        mut body: B,
+        is_framed: bool,
+        most: usize,
+    ) -> Result<WholeBody>
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
         let max_size = if is_framed { self.max_size } else { self.max_size - MESSAGE_HEAD };
+        let max_size = max_size.min(most);
         let mut bytes = Vec::new();
         let mut waiting: Option<(Place, GaveWay)> = None;
         loop {
@@ -146,6 +164,10 @@ mod tests {
         assert_eq!(arrivals.whole(ADDRESS, Body::from(vec![0; 15]), true).await.unwrap().bytes, vec![0; 15]);
         let error = arrivals.whole(ADDRESS, Body::from(vec![0; 16]), true).await.err().unwrap();
         assert_eq!(error.reason(), Reason::MessageTooLarge);
+        for (most, is_read) in [(9, true), (8, false)] {
+            let read = arrivals.whole_within(ADDRESS, Body::from(vec![0; 9]), false, most).await;
+            assert_eq!(read.is_ok(), is_read, "{most}");
+        }
     }
 
     /// A body whose frames are sent one after the other.

@@ -73,14 +73,20 @@ pub async fn answer(
 }
 
 /// Moves the status into the last frame of the body, where pages expect it. A refusal has it in
-/// its headers.
+/// its headers, where it stays for a client that must read other responses first.
 fn framed(response: Response<Reply>, encoding: Encoding) -> Response<Reply> {
     let (mut head, reply) = response.into_parts();
-    let (mut body, trailers, unread) = match reply.into_message() {
-        Some((message, unread)) => (message.to_vec(), trailers_of_success(), Some(unread)),
+    head.headers.insert(CONTENT_TYPE, encoding.content_type());
+    head.headers.remove(CONTENT_LENGTH);
+    // The headers alone are an answer, too (Trailers-Only).
+    let Some((message, unread)) = reply.into_unread() else {
+        return Response::from_parts(head, Reply::default());
+    };
+    let (mut body, trailers) = match message {
+        Some(message) => (message.to_vec(), trailers_of_success()),
         None => {
             let of_refusal = |name: HeaderName| head.headers.remove(&name).map(|value| (name, value));
-            (Vec::new(), TRAILERS.into_iter().filter_map(of_refusal).collect(), None)
+            (Vec::new(), TRAILERS.into_iter().filter_map(of_refusal).collect())
         }
     };
     let mut block = Vec::new();
@@ -96,8 +102,6 @@ fn framed(response: Response<Reply>, encoding: Encoding) -> Response<Reply> {
     body.append(&mut block);
     // In one piece: not every client reads padding in the middle of base64.
     let body = if encoding == Encoding::Text { BASE64_STANDARD.encode(body).into() } else { body };
-    head.headers.insert(CONTENT_TYPE, encoding.content_type());
-    head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, Reply::bytes(body.into(), unread))
 }
 

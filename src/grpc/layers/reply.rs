@@ -35,11 +35,14 @@ enum Content {
     /// A body without trailers.
     Bytes {
         bytes: Bytes,
-        _unread: Option<Unread>,
+        unread: Unread,
     },
     Stream(Box<EndingStream>),
     /// The answer to a request of plain HTTP.
-    Http(Body),
+    Http {
+        body: Body,
+        _unread: Unread,
+    },
 }
 
 impl Reply {
@@ -49,17 +52,23 @@ impl Reply {
     }
 
     /// A body without trailers, counted until it was read.
-    pub(in crate::grpc) fn bytes(bytes: Bytes, unread: Option<Unread>) -> Self {
-        Self(Content::Bytes { bytes, _unread: unread })
+    pub(in crate::grpc) fn bytes(bytes: Bytes, unread: Unread) -> Self {
+        Self(Content::Bytes { bytes, unread })
+    }
+
+    /// The body of a refusal, counted until it was read. The headers alone say it to a client that must read
+    /// first: it has no body for them.
+    pub(in crate::grpc) fn refusal(bytes: Bytes, unread: Option<Unread>) -> Self {
+        unread.map_or_else(Self::default, |unread| Self::bytes(bytes, unread))
     }
 
     pub(in crate::grpc) fn stream(stream: EndingStream) -> Self {
         Self(Content::Stream(Box::new(stream)))
     }
 
-    /// The answer to a request of plain HTTP, on the same port.
-    pub fn http(body: Body) -> Self {
-        Self(Content::Http(body))
+    /// The answer to a request of plain HTTP, on the same port, counted until it was read.
+    pub fn http(body: Body, unread: Unread) -> Self {
+        if body.is_end_stream() { Self::default() } else { Self(Content::Http { body, _unread: unread }) }
     }
 
     /// The answer to a request for an RPC with another method than POST.
@@ -70,11 +79,13 @@ impl Reply {
         response
     }
 
-    /// The message, if nothing of it was sent.
-    pub(super) fn into_message(self) -> Option<(Bytes, Unread)> {
+    /// What a page reads of it, if nothing of it was sent: the message of an answer, and none of a refusal. None
+    /// where its client must read first.
+    pub(super) fn into_unread(self) -> Option<(Option<Bytes>, Unread)> {
         match self.0 {
-            Content::Message { frame, unread } => frame.map(|frame| (frame, unread)),
-            _ => None,
+            Content::Message { frame, unread } => Some((frame, unread)),
+            Content::Bytes { unread, .. } => Some((None, unread)),
+            Content::Empty | Content::Stream(_) | Content::Http { .. } => None,
         }
     }
 }
@@ -106,15 +117,19 @@ impl HttpBody for Reply {
                     Frame::trailers(trailers_of_success())
                 }
             },
-            Content::Bytes { bytes, .. } => {
-                let first = next_frame(bytes);
-                if bytes.is_empty() {
+            Content::Bytes { bytes, .. } if bytes.is_empty() => {
+                self.0 = Content::Empty;
+                return Poll::Ready(None);
+            }
+            Content::Bytes { bytes, .. } => Frame::data(next_frame(bytes)),
+            Content::Stream(stream) => return Pin::new(stream).poll_frame(context),
+            Content::Http { body, .. } => {
+                let frame = Pin::new(body).poll_frame(context);
+                if matches!(frame, Poll::Ready(None)) {
                     self.0 = Content::Empty;
                 }
-                Frame::data(first)
+                return frame;
             }
-            Content::Stream(stream) => return Pin::new(stream).poll_frame(context),
-            Content::Http(body) => return Pin::new(body).poll_frame(context),
         };
         Poll::Ready(Some(Ok(frame)))
     }
@@ -122,10 +137,10 @@ impl HttpBody for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Empty => true,
-            Content::Message { .. } => false,
-            Content::Bytes { bytes, .. } => bytes.is_empty(),
+            // The transport may take the last frame before its client has room for it, and would drop a body that
+            // has no more: it asks for the end once there is room.
+            Content::Message { .. } | Content::Bytes { .. } | Content::Http { .. } => false,
             Content::Stream(stream) => stream.is_end_stream(),
-            Content::Http(body) => body.is_end_stream(),
         }
     }
 
@@ -135,7 +150,7 @@ impl HttpBody for Reply {
             Content::Message { .. } | Content::Stream(_) => SizeHint::default(),
             Content::Empty => SizeHint::with_exact(0),
             Content::Bytes { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Content::Http(body) => body.size_hint(),
+            Content::Http { body, .. } => body.size_hint(),
         }
     }
 }

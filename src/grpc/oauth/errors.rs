@@ -11,6 +11,7 @@ use crate::error::{Code, Parts, Reason};
 use crate::grpc::layers::auth::is_of_caller;
 use crate::grpc::layers::reply::Reply;
 use crate::grpc::layers::status::REASON_HEADER;
+use crate::grpc::layers::unread::Unread;
 
 /// What a client whose own credential is refused may authenticate with.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"countersign\", charset=\"UTF-8\"");
@@ -77,7 +78,7 @@ fn error_of(reason: Reason, whose: Whose, field: Option<&str>) -> OAuthError {
 }
 
 /// The answer to a request that is refused.
-pub(in crate::grpc) fn refusal(endpoint: Endpoint, parts: &Parts) -> Response<Reply> {
+pub(in crate::grpc) fn refusal(endpoint: Endpoint, parts: &Parts, unread: Option<Unread>) -> Response<Reply> {
     let reason = parts.reason;
     // Introspection answers for a subject that is refused; only its client is.
     let whose =
@@ -92,7 +93,7 @@ pub(in crate::grpc) fn refusal(endpoint: Endpoint, parts: &Parts) -> Response<Re
     let description: String = description.chars().map(speakable).collect();
     let written = Written { error: error.error, error_description: &description };
     let body = serde_json::to_vec(&written).unwrap_or_default();
-    let mut response = json(error.status, Reply::bytes(Bytes::from(body), None));
+    let mut response = json(error.status, Reply::refusal(Bytes::from(body), unread));
     let headers = response.headers_mut();
     headers.insert(REASON_HEADER, HeaderValue::from_static(reason.name()));
     if error.status == StatusCode::UNAUTHORIZED {
@@ -118,6 +119,7 @@ fn speakable(character: char) -> char {
 mod tests {
     use super::*;
     use crate::error::{Error, Reason as R};
+    use crate::grpc::layers::unread::UnreadResponses;
 
     /// Each reason: the error of a client, and that of a subject.
     const TABLE: &[(Reason, &str, &str)] = &[
@@ -172,7 +174,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_says_when_to_retry_and_nothing_of_the_request() {
-        let answered = |error: Error| refusal(Endpoint::Token, &error.into_parts());
+        let answered = |error: Error| {
+            refusal(Endpoint::Token, &error.into_parts(), Some(UnreadResponses::new(1).count(None)))
+        };
         let header = |response: &Response<Reply>, name: &str| {
             response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
         };

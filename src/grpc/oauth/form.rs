@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::{Error, Reason, Result};
 
 /// The longest body, in bytes. The longest assertion has 16 KiB, and so have all scopes together.
-pub(super) const MAX_BODY: usize = 64 << 10;
+pub(in crate::grpc) const MAX_BODY: usize = 64 << 10;
 /// The most parameters of a request.
 const MAX_PARAMETERS: usize = 250;
 /// The parameters that may occur more than once (RFC 8693, section 2.1).

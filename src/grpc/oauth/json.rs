@@ -3,10 +3,8 @@
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::grpc::layers::reply::Reply;
-
 /// An answer, which is not to be cached (RFC 6749, section 5.1).
-pub(super) fn json(status: StatusCode, body: Reply) -> Response<Reply> {
+pub(super) fn json<B>(status: StatusCode, body: B) -> Response<B> {
     const HEADERS: [(HeaderName, &str); 3] =
         [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
     let mut response = Response::new(body);

@@ -18,8 +18,9 @@ use crate::domain::oauth::Endpoint;
 use crate::error::Result;
 
 pub(super) use errors::refusal;
+pub(super) use form::MAX_BODY;
 pub(super) use request::Translated;
-pub(super) use response::answer;
+pub(super) use response::{answer, translated};
 pub use routes::{endpoint, path};
 
 /// The path of the RPC that answers an endpoint.

@@ -16,6 +16,7 @@ use crate::flows::request::{browser_origin, is_cross_site};
 use crate::grpc::layers::access::Access;
 use crate::grpc::layers::auth::{Call, Presented, looks_like_jwt, of_caller};
 use crate::grpc::pb;
+use crate::grpc::wire::bounds::MOST_ELEMENTS;
 use crate::state::State;
 
 /// A request of an endpoint, as its RPC takes it.
@@ -88,7 +89,7 @@ fn token(form: &Form<'_>, client: Client) -> Result<Translated> {
     let grant = Grant::ALL.into_iter().find(|known| known.name() == grant);
     let mut message = pb::ExchangeTokenRequest {
         audiences: form.all("audience").chain(form.all("resource")).map(str::to_owned).collect(),
-        scopes: form.text("scope").split_ascii_whitespace().map(str::to_owned).collect(),
+        scopes: names(&form.text("scope")),
         requested_ttl: form.get("requested_ttl").map(seconds).transpose()?,
         org_id: form.text("org_id"),
         purpose: form.text("purpose"),
@@ -172,6 +173,11 @@ fn exchange(
     Ok(translated(presented, authenticates, false, &message))
 }
 
+/// The names in a list. What is longer than any list of the RPC may be is refused by it, and not read to its end.
+fn names(list: &str) -> Vec<String> {
+    list.split_ascii_whitespace().take(MOST_ELEMENTS as usize + 1).map(str::to_owned).collect()
+}
+
 fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
     let presented = match client {
         Client::Token(presented) | Client::Bearer(presented) => presented,
@@ -188,7 +194,7 @@ fn introspect(form: &Form<'_>, client: Client) -> Result<Translated> {
         origin: form.text("origin"),
         client_address: form.text("client_address"),
         client_certificate_thumbprint: form.text("client_certificate_thumbprint"),
-        required_scopes: form.text("required_scopes").split_ascii_whitespace().map(str::to_owned).collect(),
+        required_scopes: names(&form.text("required_scopes")),
         resource: form.text("resource"),
     };
     Ok(translated(presented, true, false, &message))

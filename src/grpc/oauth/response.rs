@@ -97,12 +97,7 @@ fn is_zero(number: &i64) -> bool {
 ///
 /// # Errors
 /// `INTERNAL` for what is no answer of the RPC.
-pub(in crate::grpc) fn answer(
-    endpoint: Endpoint,
-    answer: &[u8],
-    now: i64,
-    unread: Unread,
-) -> Result<Response<Reply>> {
+pub(in crate::grpc) fn translated(endpoint: Endpoint, answer: &[u8], now: i64) -> Result<Bytes> {
     let message = answer.get(MESSAGE_HEAD..).unwrap_or_default();
     let body = match endpoint {
         Endpoint::Token => {
@@ -112,7 +107,12 @@ pub(in crate::grpc) fn answer(
         Endpoint::Introspect => introspected(&decode(message)?, message.len() + MEMBERS)?,
         Endpoint::Revoke => Vec::new(),
     };
-    Ok(json(StatusCode::OK, Reply::bytes(Bytes::from(body), Some(unread))))
+    Ok(Bytes::from(body))
+}
+
+/// The response with such an answer.
+pub(in crate::grpc) fn answer(body: Bytes, unread: Unread) -> Response<Reply> {
+    json(StatusCode::OK, Reply::bytes(body, unread))
 }
 
 impl<'a> Issued<'a> {

@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::json::json;
 use crate::domain::oauth::{Endpoint, path_of};
 use crate::grpc::layers::media_type::media_type;
-use crate::grpc::layers::reply::Reply;
 
 /// What the paths of all endpoints begin with.
 const PREFIX: &str = "/oauth2/";
@@ -27,7 +26,7 @@ pub fn endpoint(
     method: &Method,
     path: &str,
     headers: &HeaderMap,
-) -> std::result::Result<Endpoint, Box<Response<Reply>>> {
+) -> std::result::Result<Endpoint, Box<Response<Body>>> {
     let Some(endpoint) = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path) else {
         return Err(Box::new(refused(StatusCode::NOT_FOUND, "there is no such endpoint")));
     };
@@ -43,7 +42,7 @@ pub fn endpoint(
     Ok(endpoint)
 }
 
-fn refused(status: StatusCode, what: &'static str) -> Response<Reply> {
+fn refused(status: StatusCode, what: &'static str) -> Response<Body> {
     let body = serde_json::json!({ "error": "invalid_request", "error_description": what });
-    json(status, Reply::http(Body::from(body.to_string())))
+    json(status, Body::from(body.to_string()))
 }

@@ -15,7 +15,7 @@ pub async fn get_invitation(
     call: &Call,
     request: pb::GetInvitationRequest,
 ) -> Result<pb::GetInvitationResponse> {
-    let shown = invitations::look(state, &request.code, call.context.address).await?;
+    let shown = invitations::look(state, &request.code, &call.context).await?;
     Ok(pb::GetInvitationResponse {
         org_display_name: shown.org_display_name,
         email: shown.email.to_string(),
@@ -28,7 +28,7 @@ pub async fn accept_invitation(
     call: &Call,
     request: pb::AcceptInvitationRequest,
 ) -> Result<pb::AcceptInvitationResponse> {
-    let shown = invitations::look(state, &request.code, call.context.address).await?;
+    let shown = invitations::look(state, &request.code, &call.context).await?;
     let caller = if call.has_bearer() { Some(call.authenticate(state).await?) } else { None };
     let accepted = match caller {
         None if !shown.needs_sign_up => return Err(sign_in_first()),

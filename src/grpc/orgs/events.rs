@@ -32,7 +32,7 @@ pub async fn list_events(
         ..request.clone()
     };
     let paging = Paging::read(state, &acting, "ListEvents", &same, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     if let Some(actor) = &actor {
         filter.actor_id = Some(references::account(&mut db, &acting, actor).await?);
     }

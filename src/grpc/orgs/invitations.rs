@@ -101,7 +101,7 @@ pub async fn list_invitations(
     let paging =
         Paging::read(state, &acting, "ListInvitations", &same, request.page_size, &request.page_token)?;
     let now = state.clock.now();
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let after = paging.after(InvitationId::parse);
     let page = db::orgs::invitations::page(&mut db, acting.org_id, wanted, after, paging.size, now).await?;
     let page = paging.answer(state, page, |row| shown(&row, now))?;

@@ -69,7 +69,7 @@ async fn take(
     let named = violations.check("org_id", OrgRef::parse(org_id));
     let reason = violations.check("reason", convert::optional(reason, Description::parse));
     let (named, reason) = violations.all((named, reason))?;
-    let org_id = target(state, &named).await?;
+    let org_id = target(state, call, &named).await?;
 
     transact!(state, Actor::from(caller).in_org(org_id), |mut tx| {
         let now = tx.now();
@@ -98,13 +98,14 @@ async fn take(
 }
 
 /// The org to disable or enable again. Never the system org: without it, nothing could be undone.
-async fn target(state: &State, named: &OrgRef) -> Result<OrgId> {
-    let org_id = db::references::org(&state.db, named).await?;
+async fn target(state: &State, call: &Call, named: &OrgRef) -> Result<OrgId> {
+    let mut db = call.read(state).await?;
+    let org_id = db::references::org(&mut *db, named).await?;
     if org_id == SYSTEM_ORG {
         let why = "must not be the system org, which is never suspended or deleted";
         return Err(Error::invalid("org_id", why));
     }
-    match db::orgs::find(&state.db, org_id).await? {
+    match db::orgs::find(&mut *db, org_id).await? {
         Some(_) => Ok(org_id),
         None => Err(Error::not_found("org", named)),
     }

@@ -26,7 +26,7 @@ pub async fn list_members(
     let filter = pb::ListMembersRequest::default();
     let paging =
         Paging::read(state, &acting, "ListMembers", &filter, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let after = paging.after(AccountId::parse);
     let page = db::orgs::memberships::page(&mut db, acting.org_id, after, paging.size).await?;
     let page = paging.answer(state, page, |row| messages::member(&row))?;

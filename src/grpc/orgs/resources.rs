@@ -79,7 +79,7 @@ pub async fn list_resources(
     let paging =
         Paging::read(state, &acting, "ListResources", &filter, request.page_size, &request.page_token)?;
     let after = paging.after(ResourcePath::parse);
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let page =
         db::orgs::resources::page(&mut db, acting.org_id, parent.as_ref(), after.as_ref(), paging.size)
             .await?;

@@ -152,7 +152,7 @@ pub async fn get_role(
     acting.require(&Permission::ROLES_READ, &Node::Org)?;
     let named = RoleRef::parse(&request.role_id);
     let named = named.map_err(|wrong| Error::invalid("role_id", wrong.to_string()))?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let role = match references::role(&mut db, acting.org_id, &named).await? {
         Right::Custom(id) => {
             let found = db::orgs::roles::find(&mut *db, acting.org_id, id).await?;
@@ -183,7 +183,7 @@ pub async fn list_roles(
     let system = SystemRole::ALL[passed..].iter().map(|role| messages::system_role(*role));
     let mut roles: Vec<pb::Role> = system.take(paging.size as usize + 1).collect();
     let wanted = paging.size + 1 - roles.len() as i64;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let custom = db::orgs::roles::find_after(&mut *db, acting.org_id, after, wanted).await?;
     roles.extend(custom.iter().map(messages::role).collect::<Result<Vec<_>>>()?);
     let counted = SystemRole::ALL.len() as i64 + db::orgs::roles::count(&mut *db, acting.org_id).await?;

@@ -88,8 +88,13 @@ pub async fn update_token_policy(
         let fields = changes(&before, &after);
         let (old, new) = (before.within(&state.ceilings), after.within(&state.ceilings));
         let stopped = stopped(&mut tx, acting.org_id, &old, &new, now).await?;
-        let issuers = db::federation::issuers::find_all(&mut *tx, acting.org_id).await?;
-        let standing = Standing::new(&new, &state.federation_ceiling, &issuers, now)?;
+        let standing = Standing {
+            rules: &new,
+            ceiling: &state.federation_ceiling,
+            master: &state.keyring.master,
+            issuers: db::federation::issuers::find_names(&mut *tx, acting.org_id).await?,
+            now,
+        };
         let stopped_rules = stopped_rules(&mut tx, acting.org_id, (&old, &new), &standing).await?;
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
@@ -153,7 +158,9 @@ async fn stopped_rules(
     let before = Standing { rules: old, issuers: standing.issuers.clone(), ..*standing };
     let mut stopped = Vec::new();
     for rule in db::federation::rules::find_active(tx, org_id, standing.now).await? {
-        let states = (before.state(&rule)?, standing.state(&rule)?);
+        // One that cannot be read opens nothing, and keeps no policy from being changed.
+        let Ok(read) = rule.rule() else { continue };
+        let states = (before.state(&rule, &read), standing.state(&rule, &read));
         if !rule.disabled && states == (TokenState::Active, TokenState::Blocked) {
             stopped.push(rule);
         }

@@ -30,7 +30,7 @@ pub async fn update_org(
     let masked = request.update_mask.as_ref().is_some_and(|mask| !mask.paths.is_empty());
     if !masked && (!new.slug.is_empty() || new.token_policy.is_some()) {
         // A caller may send back the whole org as it was read.
-        let stored = db::orgs::find(&state.db, acting.org_id).await?;
+        let stored = db::orgs::find(&mut *call.read(state).await?, acting.org_id).await?;
         let stored = stored.map(|stored| org::message(&stored, &state.ceilings)).transpose()?;
         let stored = stored.unwrap_or_default();
         if !new.slug.is_empty() && stored.slug != new.slug {

@@ -10,7 +10,6 @@ use super::messages;
 use crate::db;
 use crate::db::events::feed::{self, Position};
 use crate::db::events::log;
-use crate::domain::access::work::Work;
 use crate::domain::event_types;
 use crate::domain::values::ids::{EventId, OrgId};
 use crate::domain::values::permissions::Permission;
@@ -23,7 +22,6 @@ use crate::grpc::streams::cursor::{Binding, Cursor};
 use crate::grpc::streams::frames::Frames;
 use crate::grpc::streams::{self, Over, Session};
 use crate::state::State;
-use crate::state::shares::{Group, Member};
 use crate::state::streams::{Mark, News};
 
 const RPC: &str = "WatchEvents";
@@ -53,12 +51,7 @@ pub(in crate::grpc) async fn watch_events(
     let cursor = binding.open(state, &request.cursor)?;
     let at = match cursor {
         Some(cursor) => cursor.position,
-        None => {
-            let caller = call.caller()?;
-            let (group, member) = (Group::Org(caller.home()), Member::Credential(caller.credential_id()));
-            let _place = state.shares.place(group, member, Work::Reads).await?;
-            feed::latest(&mut *state.db.acquire().await?).await?
-        }
+        None => feed::latest(&mut *call.read(state).await?).await?,
     };
     let (reader, _) = state.streams.reader();
     streams::begin(state, call, reader, |session| {
@@ -153,15 +146,13 @@ impl Watch {
                 return Ok(());
             }
             let newest = {
-                let _place = self.session.place().await?;
-                let mut db = self.session.state.db.acquire().await?;
+                let mut db = self.session.read().await?;
                 feed::newest(&mut db, &self.at).await?
             };
             let Some(newest) = newest else { return Err(Error::from(Reason::CursorExpired).into()) };
             loop {
                 let found = {
-                    let _place = self.session.place().await?;
-                    let mut db = self.session.state.db.acquire().await?;
+                    let mut db = self.session.read().await?;
                     let span = (&self.at, &newest);
                     feed::events_between(&mut db, self.org_id, &self.types, span, PAGE as i64).await?
                 };
@@ -236,8 +227,7 @@ impl Watch {
             if attempt > 0 {
                 sleep(BETWEEN).await;
             }
-            let _place = self.session.place().await?;
-            let mut db = self.session.state.db.acquire().await?;
+            let mut db = self.session.read().await?;
             let found = db::events::log::find(&mut db, self.org_id, ids).await?;
             if found.len() == ids.len() {
                 return Ok(found);

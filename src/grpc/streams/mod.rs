@@ -17,13 +17,12 @@ use self::frames::Frames;
 use super::layers::auth::Call;
 use super::service::encode;
 use crate::db::events::feed::FeedRow;
-use crate::domain::access::work::Work;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
+use crate::flows::reading::Reading;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
 use crate::state::State;
-use crate::state::shares::{Group, Member, Place};
 use crate::state::streams::{LostPlace, Reader, StreamPlace};
 
 /// How often a checkpoint comes: at least every 5 s is promised.
@@ -156,10 +155,12 @@ impl Session {
     /// The message of a checkpoint with this cursor.
     pub(in crate::grpc) fn checkpoint(&mut self, cursor: String) -> pb::Checkpoint {
         self.next_checkpoint = Instant::now() + CHECKPOINTS;
+        let now = self.state.clock.now();
+        let lag = self.state.feed.staleness().max(self.state.streams.ends_lag(now));
         pb::Checkpoint {
             cursor,
-            time: Some(convert::timestamp(self.state.clock.now())),
-            lag: Some(convert::proto_duration(self.state.feed.staleness())),
+            time: Some(convert::timestamp(now)),
+            lag: Some(convert::proto_duration(lag)),
         }
     }
 
@@ -172,10 +173,8 @@ impl Session {
         }
     }
 
-    /// The place of the stream in the share of its org, for as long as it reads from the database.
-    pub(in crate::grpc) async fn place(&self) -> Result<Place> {
-        let caller = self.call.caller()?;
-        let (group, member) = (Group::Org(caller.home()), Member::Credential(caller.credential_id()));
-        self.state.shares.place(group, member, Work::Reads).await
+    /// A connection to read over, with a place in the share of its org.
+    pub(in crate::grpc) async fn read(&self) -> Result<Reading> {
+        self.call.read(&self.state).await
     }
 }

@@ -174,7 +174,7 @@ pub async fn explain_token(
             let known = of_token.iter().any(|outcome| outcome.failure == refusal);
             let at = Check::OF_STATE.len();
             let failure = refusal.filter(|_| !known);
-            of_token.insert(at, CheckOutcome { name: "version".into(), failure });
+            of_token.insert(at, CheckOutcome::made("version", failure));
         }
         outcomes.extend(of_token);
     }
@@ -218,7 +218,7 @@ fn may_read(acting: &Acting<'_>, named: bool, org_id: OrgId) -> bool {
 fn check(outcome: &CheckOutcome) -> pb::TokenCheck {
     pb::TokenCheck {
         name: outcome.name.clone().into_owned(),
-        passed: outcome.failure.is_none(),
+        passed: outcome.was_made && outcome.failure.is_none(),
         reason: outcome.failure.map(Reason::name).unwrap_or_default().to_owned(),
     }
 }

@@ -32,7 +32,8 @@ pub async fn get_token(
             return Err(may_read.err().unwrap_or(Error::invalid("token_id", wrong.to_string())));
         }
     };
-    let found = db::tokens::find(&state.db, acting.org_id, token_id).await?;
+    let mut db = call.read(state).await?;
+    let found = db::tokens::find(&mut *db, acting.org_id, token_id).await?;
     let own =
         found.as_ref().is_some_and(|token| acting.may_read_self(token.account(), &Permission::TOKENS_READ));
     if !own {
@@ -41,7 +42,7 @@ pub async fn get_token(
         may_read?;
     }
     let token = found.ok_or_else(|| Error::not_found("token", token_id))?;
-    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let rules = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
     Ok(pb::GetTokenResponse { token: Some(messages::token(&token, &rules, state.clock.now())?) })
 }
 
@@ -55,14 +56,14 @@ pub async fn list_tokens(
     acting.require_reading(account.as_ref().ok().and_then(Option::as_ref), &Permission::TOKENS_READ)?;
     let now = state.clock.now();
     let mut violations = Violations::default();
-    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
+    let mut db = call.read(state).await?;
+    let rules = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
     let account = violations.check("account_id", account).flatten();
     let mut filter = filter(&mut violations, &request, &rules);
     violations.finish()?;
     let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
     request.page_size = 0;
     let paging = Paging::read(state, &acting, "ListTokens", &request, size, &token)?;
-    let mut db = state.db.acquire().await?;
     if let Some(named) = &account {
         let id = references::account(&mut db, &acting, named).await?;
         // A deleted account as well: what it had is asked about afterwards.

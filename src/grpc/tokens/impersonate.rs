@@ -32,11 +32,13 @@ pub async fn impersonate_account(
     let (named, reason, ttl) = violations.all((named, reason, ttl))?;
 
     let now = state.clock.now();
-    let account_id = references::account(&mut *state.db.acquire().await?, &acting, &named).await?;
+    let mut db = call.read(state).await?;
+    let account_id = references::account(&mut db, &acting, &named).await?;
+    let rules = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
+    drop(db);
     // Later changes invalidate the access token when it is used.
     let target = state.principals.member(acting.org_id, account_id).await?;
     let target = target.ok_or_else(|| Error::not_found("account", &named))?;
-    let rules = db::orgs::policies::find_rules(&state.db, acting.org_id, &state.ceilings).await?;
     let decision =
         impersonation_token::decide(&acting, &target, ttl, &rules, state.keyring.signer.issuer(), now)?;
     let expire_time = prost_types::Timestamp { seconds: decision.expires_at, nanos: 0 };

@@ -1,37 +1,46 @@
 //! `IntrospectToken` and `BatchIntrospectTokens`: is a token valid now, and for what (RFC 7662).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use prost::Message;
 use time::OffsetDateTime;
 
 use super::presented_at::PresentedAtFields;
 use crate::domain::access::access_token::{Detail, GRANT_DETAIL};
 use crate::domain::access::caller::Caller;
-use crate::domain::access::member::Member;
+use crate::domain::access::carried::Carried;
+use crate::domain::access::credential::Credential;
 use crate::domain::access::presentation::PresentedAt;
 use crate::domain::access::rights::Rights;
 use crate::domain::tokens::limits::MAX_LIST;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::client_certificate::{PresentedCertificate, Sha256Digest};
-use crate::domain::values::ids::{CredentialId, OrgId};
+use crate::domain::values::ids::OrgId;
 use crate::domain::values::names::{Audience, Purpose};
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Code, Error, Reason, Result, Violations};
 use crate::grpc::layers::auth::{Call, looks_like_jwt};
+use crate::grpc::layers::body::MESSAGE_HEAD;
 use crate::grpc::pb;
+use crate::grpc::service::{Answer, Fields, encode};
 use crate::grpc::wire::{answer_size, convert};
 use crate::state::State;
 
 /// The maximum time to cache a response: a revocation must not go unseen for longer.
 const MAX_CACHE: Duration = Duration::from_secs(60);
 
-pub async fn introspect_token(
-    state: &State,
+/// `token_type` (RFC 6750).
+const BEARER: &str = "Bearer";
+
+pub async fn introspect_token<'a>(
+    state: &'a State,
     call: &Call,
     request: pb::IntrospectTokenRequest,
-) -> Result<pb::IntrospectTokenResponse> {
+) -> Result<Introspection<'a>> {
     let caller = verifier(call)?;
     let mut violations = Violations::default();
     let asked = IntrospectionRequest::read(&mut violations, &request);
@@ -72,7 +81,7 @@ pub async fn batch_introspect_tokens(
     let mut responses = Vec::with_capacity(asked.len());
     let mut left = answer_size::MOST;
     for one in &asked {
-        let mut response = introspect(state, call, caller, one).await?;
+        let mut response = introspect(state, call, caller, one).await?.into_message();
         if answer_size::in_list(&response) > left {
             shorten(&mut response, one);
         }
@@ -147,12 +156,110 @@ fn shorten(response: &mut pb::IntrospectTokenResponse, asked: &IntrospectionRequ
     response.aud = kept.into_iter().collect();
 }
 
-async fn introspect(
-    state: &State,
+/// What an introspection found.
+pub enum Introspection<'a> {
+    /// Nothing that is valid.
+    Inactive,
+    Token(Box<ActiveToken<'a>>),
+    AccessToken(Box<pb::IntrospectTokenResponse>),
+}
+
+/// A token that was presented as its string. Its answer is encoded from what is cached.
+pub struct ActiveToken<'a> {
+    credential: Arc<Credential>,
+    issuer: &'a str,
+    listed: Listed,
+    expire_time: Option<OffsetDateTime>,
+    max_cache_ttl: Duration,
+    confirmation: Option<Sha256Digest>,
+}
+
+/// The rights of a token.
+enum Listed {
+    /// As its access tokens have them.
+    Carried(Arc<Carried>),
+    /// As far as they were asked for.
+    Asked(String, Vec<pb::AuthorizationDetail>),
+}
+
+impl Introspection<'_> {
+    /// The message.
+    fn into_message(self) -> pb::IntrospectTokenResponse {
+        match self {
+            Self::Inactive => pb::IntrospectTokenResponse::default(),
+            Self::Token(token) => {
+                let encoded = token.encoded();
+                Message::decode(&encoded[MESSAGE_HEAD..]).expect("it was encoded here")
+            }
+            Self::AccessToken(message) => *message,
+        }
+    }
+}
+
+impl Answer<pb::IntrospectTokenResponse> for Introspection<'_> {
+    fn encode(&self) -> Bytes {
+        match self {
+            Self::Inactive => encode(&pb::IntrospectTokenResponse::default()),
+            Self::Token(token) => token.encoded(),
+            Self::AccessToken(message) => encode(&**message),
+        }
+    }
+}
+
+impl ActiveToken<'_> {
+    /// The encoded message, with its prefix.
+    fn encoded(&self) -> Bytes {
+        /// What the rest takes at most: ids, times, and the prefixes of fields.
+        const REST: usize = 320;
+        let (credential, account) = (&*self.credential, &self.credential.account);
+        let listed = match &self.listed {
+            Listed::Carried(carried) => carried.json().len(),
+            Listed::Asked(scope, details) => {
+                scope.len() + details.iter().map(Fields::message_len).sum::<usize>()
+            }
+        };
+        let create_time = credential.create_time.unix_timestamp();
+        let mut fields = Fields::of_length(REST + listed + account.username.len() + self.issuer.len());
+        fields.number(1, true.into());
+        fields.text_of(
+            2,
+            match &self.listed {
+                Listed::Carried(carried) => carried.scope(),
+                Listed::Asked(scope, _) => scope,
+            },
+        );
+        fields.displayed(3, &credential.credential_id);
+        fields.text_of(4, &account.username);
+        fields.text(5, BEARER);
+        fields.number(6, self.expire_time.map_or(0, OffsetDateTime::unix_timestamp));
+        fields.number(7, create_time);
+        fields.number(8, create_time);
+        fields.displayed(9, &account.account_id);
+        credential.targets(self.issuer).iter().for_each(|audience| fields.text(10, audience));
+        fields.text_of(11, self.issuer);
+        fields.displayed(13, &account.org_id);
+        fields.number(14, i64::from(i32::from(convert::account_kind(account.account_kind))));
+        fields.message(16, &convert::proto_duration(self.max_cache_ttl));
+        match &self.listed {
+            Listed::Carried(carried) => carried.details().for_each(|detail| {
+                let named = [(1, detail.kind), (2, detail.identifier)].into_iter();
+                fields.texts(17, named.chain(detail.actions().map(|action| (3, action))));
+            }),
+            Listed::Asked(_, details) => details.iter().for_each(|detail| fields.message(17, detail)),
+        }
+        if let Some(thumbprint) = self.confirmation {
+            fields.message(18, &confirmation(thumbprint));
+        }
+        fields.finish()
+    }
+}
+
+async fn introspect<'a>(
+    state: &'a State,
     call: &Call,
     caller: &Caller,
     asked: &IntrospectionRequest<'_>,
-) -> Result<pb::IntrospectTokenResponse> {
+) -> Result<Introspection<'a>> {
     let presentation =
         call.context.presented_at(asked.fields.origin.clone(), asked.fields.address, asked.certificate)?;
     // Credentials that others sent to the caller do not count as failures of the caller's
@@ -172,19 +279,19 @@ async fn introspect(
     };
     Ok(match found {
         // In its own org it may: `verifier` has let it pass.
-        Some((org_id, response)) if org_id == caller.home() || caller.may_verify(org_id) => response,
-        _ => pb::IntrospectTokenResponse::default(),
+        Some((org_id, found)) if org_id == caller.home() || caller.may_verify(org_id) => found,
+        _ => Introspection::Inactive,
     })
 }
 
-type Found = Option<(OrgId, pb::IntrospectTokenResponse)>;
+type Found<'a> = Option<(OrgId, Introspection<'a>)>;
 
-async fn service_token(
-    state: &State,
+async fn service_token<'a>(
+    state: &'a State,
     asked: &IntrospectionRequest<'_>,
     presentation: &PresentedAt,
     from: ClientAddress,
-) -> Result<Found> {
+) -> Result<Found<'a>> {
     let now = state.clock.now();
     let found = state.authenticator.by_string(asked.token_text, from, now).await?;
     let now = found.time(now, &state.clock);
@@ -199,38 +306,35 @@ async fn service_token(
     if !asked.is_covered(|permission, node| held.cover(permission, node)) {
         return Ok(None);
     }
-    let (scope, authorization_details) = match credential.listed() {
-        Some(carried) => (carried.scope().to_owned(), carried.details().into_iter().map(detail).collect()),
-        None => listed(held, credential.account.held.named_by_org(), asked),
+    let listed = match credential.listed() {
+        Some(carried) => Listed::Carried(carried),
+        None => {
+            let (scope, details) = listed(held, credential.account.held.named_by_org(), asked);
+            Listed::Asked(scope, details)
+        }
     };
     let left = end.map(|end| (end - now).unsigned_abs());
-    Ok(Some((
-        credential.account.org_id,
-        pb::IntrospectTokenResponse {
-            scope,
-            authorization_details,
-            exp: end.map_or(0, OffsetDateTime::unix_timestamp),
-            iat: credential.create_time.unix_timestamp(),
-            nbf: credential.create_time.unix_timestamp(),
-            aud: credential.targets(state.keyring.signer.issuer()),
-            // The one that was compared.
-            cnf: asked
-                .certificate
-                .thumbprint()
-                .filter(|_| !credential.restrictions.certificates.is_empty())
-                .map(confirmation),
-            max_cache_ttl: Some(convert::proto_duration(left.unwrap_or(MAX_CACHE).min(MAX_CACHE))),
-            ..common(state, credential.credential_id, &credential.account)
-        },
-    )))
+    // The one that was compared.
+    let confirmation =
+        asked.certificate.thumbprint().filter(|_| !credential.restrictions.certificates.is_empty());
+    let org_id = credential.account.org_id;
+    let token = ActiveToken {
+        listed,
+        issuer: state.keyring.signer.issuer(),
+        expire_time: end,
+        max_cache_ttl: left.unwrap_or(MAX_CACHE).min(MAX_CACHE),
+        confirmation,
+        credential,
+    };
+    Ok(Some((org_id, Introspection::Token(token.into()))))
 }
 
-async fn access_token(
-    state: &State,
+async fn access_token<'a>(
+    state: &'a State,
     asked: &IntrospectionRequest<'_>,
     presentation: &PresentedAt,
     from: ClientAddress,
-) -> Result<Found> {
+) -> Result<Found<'a>> {
     let verified = state.authenticator.by_access_token(asked.token_text, from).await?;
     let (credential, claims) = (&verified.found.credential, &verified.token.claims);
     let is_for = |audience: &Audience| claims.aud.as_slice().iter().any(|aud| aud == audience.as_str());
@@ -269,22 +373,27 @@ async fn access_token(
             (claims.scope.clone(), claims.authorization_details.iter().cloned().map(detail).collect())
         }
     };
-    Ok(Some((
-        member.org_id,
-        pb::IntrospectTokenResponse {
-            scope,
-            exp,
-            iat: claims.iat,
-            nbf: claims.nbf,
-            aud: claims.aud.as_slice().to_vec(),
-            jti: claims.jti.clone(),
-            cnf: verified.token.bound_to.map(confirmation),
-            act: verified.token.actor_id.map(|id| pb::Act { sub: id.to_string() }),
-            authorization_details,
-            max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
-            ..common(state, credential.credential_id, member)
-        },
-    )))
+    let message = pb::IntrospectTokenResponse {
+        active: true,
+        scope,
+        client_id: credential.credential_id.to_string(),
+        username: member.username.to_string(),
+        token_type: BEARER.to_owned(),
+        exp,
+        iat: claims.iat,
+        nbf: claims.nbf,
+        sub: member.account_id.to_string(),
+        aud: claims.aud.as_slice().to_vec(),
+        iss: issuer.to_owned(),
+        jti: claims.jti.clone(),
+        org_id: member.org_id.to_string(),
+        account_kind: convert::account_kind(member.account_kind).into(),
+        act: verified.token.actor_id.map(|id| pb::Act { sub: id.to_string() }),
+        max_cache_ttl: Some(convert::proto_duration(left.min(MAX_CACHE))),
+        authorization_details,
+        cnf: verified.token.bound_to.map(confirmation),
+    };
+    Ok(Some((member.org_id, Introspection::AccessToken(message.into()))))
 }
 
 /// The most bytes of scopes that are listed, beside those that were required. A batch has 100 of them.
@@ -323,18 +432,4 @@ fn detail(detail: Detail) -> pb::AuthorizationDetail {
 
 fn confirmation(thumbprint: Sha256Digest) -> pb::Confirmation {
     pb::Confirmation { x5t_s256: thumbprint.to_string() }
-}
-
-fn common(state: &State, client_id: CredentialId, member: &Member) -> pb::IntrospectTokenResponse {
-    pb::IntrospectTokenResponse {
-        active: true,
-        client_id: client_id.to_string(),
-        username: member.username.to_string(),
-        token_type: "Bearer".to_owned(),
-        sub: member.account_id.to_string(),
-        iss: state.keyring.signer.issuer().to_owned(),
-        org_id: member.org_id.to_string(),
-        account_kind: convert::account_kind(member.account_kind).into(),
-        ..Default::default()
-    }
 }

@@ -107,7 +107,7 @@ async fn known(state: &State, call: &Call, texts: &[String]) -> Result<Leaked> {
         match TokenString::parse(text).map(|text| text.kind()) {
             Ok(TokenStringKind::SecretToken | TokenStringKind::Session) => {}
             Ok(kind @ (TokenStringKind::Invitation | TokenStringKind::PasswordCode)) => {
-                match emailed_codes::known(state, text, kind, call.context.address).await {
+                match emailed_codes::known(state, text, kind, &call.context).await {
                     Ok(code) => leaked.codes.push(code),
                     Err(error) if error.reason().code() == Code::Unauthenticated => {}
                     Err(error) if error.reason() == Reason::Throttled => throttled = Some(error),

@@ -40,7 +40,7 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
     let there = match org_id {
         None => who.org_id,
-        Some(named) => db::references::org(&state.db, &named).await?,
+        Some(named) => db::references::org(&mut *call.read(state).await?, &named).await?,
     };
     if !acts_in(state, &who, there).await? {
         return Err(Reason::LoginFailed.into());
@@ -104,9 +104,10 @@ async fn answer(
         }
     };
     let (access_token, expire_time) = access_token(state, &there)?;
-    let account = db::accounts::find(&state.db, who.org_id, who.account_id).await?;
+    let mut db = call.read(state).await?;
+    let account = db::accounts::find(&mut *db, who.org_id, who.account_id).await?;
     let account = account.ok_or_else(|| Error::from(Reason::LoginFailed))?;
-    let orgs = db::sign_in::find_orgs(&state.db.pool(), who.org_id, who.account_id).await?;
+    let orgs = db::sign_in::find_orgs(&mut db, who.org_id, who.account_id).await?;
     let org =
         |(org_id, display_name): (OrgId, String)| pb::LoginOrg { org_id: org_id.to_string(), display_name };
     Ok(pb::LoginResponse {

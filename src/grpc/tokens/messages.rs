@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use crate::db;
 use crate::db::tokens::SecretInfo;
 use crate::domain::signing_keys::KeyState;
-use crate::domain::tokens::policy::{Rules, TokenState};
+use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::rotation::SecretState;
 use crate::domain::tokens::secrets::shown;
 use crate::domain::values::ids::OrgId;
@@ -17,12 +17,6 @@ use crate::grpc::wire::convert;
 /// The message for a token as of now, under the rules of its org.
 pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> Result<pb::Token> {
     let kind = token.kind()?;
-    let state = match token.state(rules, now)? {
-        TokenState::Active => pb::TokenState::Active,
-        TokenState::Expired => pb::TokenState::Expired,
-        TokenState::Revoked => pb::TokenState::Revoked,
-        TokenState::Blocked => pb::TokenState::Blocked,
-    };
     let secrets = token.secrets().map(|secret| token_secret(token, kind, &secret, now));
     let reason = token.revoke_reason.as_deref().and_then(convert::revoke_reason);
     // The one that a rotation leaves.
@@ -32,7 +26,7 @@ pub fn token(token: &db::tokens::Token, rules: &Rules, now: OffsetDateTime) -> R
         org_id: OrgId::from(token.org_id).to_string(),
         account_id: token.account().to_string(),
         kind: token_kind(kind).into(),
-        state: state.into(),
+        state: convert::token_state(token.state(rules, now)?).into(),
         display_name: token.display_name.clone().unwrap_or_default(),
         purpose: token.purpose.clone().unwrap_or_default(),
         labels: token.labels.iter().flat_map(|labels| labels.0.clone()).collect(),

@@ -20,6 +20,7 @@ use crate::domain::values::resources::Node;
 use crate::domain::values::token_string::{TokenString, TokenStringKind};
 use crate::error::{Code, Error, Result, Violations};
 use crate::flows::emailed_codes;
+use crate::flows::reading::Reading;
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::federation::rules::shown as shown_rule;
 use crate::grpc::layers::auth::Call;
@@ -121,14 +122,22 @@ async fn rule_by_id(
 async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result<()> {
     let Err(refusal) = acting.require_revocation(None) else { return Ok(()) };
     if let Ok(rule_id) = RuleId::parse(token_id) {
-        let rule = db::federation::rules::find(&state.db, acting.org_id, rule_id).await?.ok_or(refusal)?;
+        let rule = db::federation::rules::find(
+            &mut *Reading::by(state, &acting.caller).await?,
+            acting.org_id,
+            rule_id,
+        )
+        .await?
+        .ok_or(refusal)?;
         return acting.require_revocation(Some(rule.account()));
     }
     let Ok(token_id) = TokenId::parse(token_id) else { return Err(refusal) };
     if acting.presents(token_id) {
         return Ok(());
     }
-    let token = db::tokens::find(&state.db, acting.org_id, token_id).await?.ok_or(refusal)?;
+    let token = db::tokens::find(&mut *Reading::by(state, &acting.caller).await?, acting.org_id, token_id)
+        .await?
+        .ok_or(refusal)?;
     acting.require_revocation(Some(token.account()))
 }
 

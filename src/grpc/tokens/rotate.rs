@@ -27,6 +27,7 @@ use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result, Violations};
 use crate::flows::notify;
+use crate::flows::reading::Reading;
 use crate::flows::transaction::{Transaction, transact};
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
@@ -53,7 +54,8 @@ pub async fn rotate_token(
         let now = tx.now();
         let held = LockedToken::lock(state, &mut tx, &acting, token_id).await?;
         let renewed = ttl.map(|ttl| held.renewed(&acting, ttl, overlap, now)).transpose()?;
-        let planned = rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time)?;
+        let planned =
+            rotation::rotate(&held.credential.secrets, overlap, now, held.credential.expire_time())?;
         let place = KeyPlace { org_id: acting.org_id, token_id, number: planned.number };
         let secret = MadeSecret::make(state, held.credential.kind, place, public_key.as_ref())?;
         let fields = held.replace(&mut tx, &acting, &planned, &secret).await?;
@@ -139,7 +141,7 @@ async fn authorise(state: &State, acting: &Acting<'_>, token_id: &str) -> Result
     acting.require_token_management()?;
     let Err(refusal) = acting.require(&Permission::TOKENS_WRITE, &Node::Org) else { return Ok(()) };
     let Ok(token_id) = TokenId::parse(token_id) else { return Err(refusal) };
-    match db::tokens::find(&state.db, acting.org_id, token_id).await? {
+    match db::tokens::find(&mut *Reading::by(state, &acting.caller).await?, acting.org_id, token_id).await? {
         Some(token) => acting.require_rotation(token_id, token.account()),
         None => Err(refusal),
     }

@@ -1,5 +1,8 @@
 //! `ListSigningKeys`, `RotateSigningKey`, `RevokeSigningKey`.
 
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
 use super::{messages, verifiers};
 use crate::crypto::key_pair::NewKey;
 use crate::db;
@@ -32,7 +35,7 @@ pub async fn list_signing_keys(
     let filter = pb::ListSigningKeysRequest::default();
     let paging =
         Paging::read(state, &acting, "ListSigningKeys", &filter, request.page_size, &request.page_token)?;
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let page = db::keys::signing_keys::page(&mut db, paging.after(parse_place), paging.size).await?;
     let page = paging.answer(state, page, |key| Ok(messages::signing_key(&key)))?;
     Ok(pb::ListSigningKeysResponse {
@@ -90,11 +93,10 @@ pub async fn revoke_signing_key(
     let reason = convert::revoke_reason_name(reason);
     let kid = request.kid.as_str();
     if request.validate_only {
-        let mut db = state.db.acquire().await?;
+        let mut db = call.read(state).await?;
         let key = db::keys::signing_keys::find(&mut *db, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
-        drop(db);
-        return with_pending(state, kid, &key).await;
+        return with_pending(&mut db, kid, &key, state.clock.now()).await;
     }
     // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
@@ -134,15 +136,18 @@ pub async fn revoke_signing_key(
         tx.commit().await?;
         Ok(revoked)
     })?;
-    with_pending(state, kid, &key).await
+    with_pending(&mut *call.read(state).await?, kid, &key, state.clock.now()).await
 }
 
 /// The answer about a key, with the verifiers that hold it, as they last said.
-async fn with_pending(state: &State, kid: &str, key: &SigningKey) -> Result<pb::RevokeSigningKeyResponse> {
-    let now = state.clock.now();
-    let mut db = state.db.acquire().await?;
-    let pending = db::verifiers::find_holding(&mut db, SYSTEM_ORG, kid, MOST_PENDING, now).await?;
-    let count = db::verifiers::count_holding(&mut db, kid, now).await?;
+async fn with_pending(
+    db: &mut PgConnection,
+    kid: &str,
+    key: &SigningKey,
+    now: OffsetDateTime,
+) -> Result<pb::RevokeSigningKeyResponse> {
+    let pending = db::verifiers::find_holding(db, SYSTEM_ORG, kid, MOST_PENDING, now).await?;
+    let count = db::verifiers::count_holding(db, kid, now).await?;
     Ok(pb::RevokeSigningKeyResponse {
         signing_key: Some(messages::signing_key(key)),
         verifiers_pending: pending.into_iter().map(|verifier| verifiers::message(verifier, now)).collect(),

@@ -22,6 +22,7 @@ use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::{Node, ResourcePath};
 use crate::domain::values::subject::Subject;
+use crate::domain::values::text::texts;
 use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
@@ -262,8 +263,7 @@ fn differ(field: &'static str, old: Option<&str>, new: Option<&str>) -> Option<F
 }
 
 fn listed(items: &[impl ToString]) -> Option<String> {
-    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
-    (!texts.is_empty()).then(|| texts.join(" "))
+    (!items.is_empty()).then(|| texts(items).join(" "))
 }
 
 fn shown(labels: &Labels) -> Option<String> {

@@ -50,7 +50,7 @@ pub async fn acknowledge_revocations(
             cursor_time: cursor.map(|cursor| cursor.time),
             held_key_ids: &held,
         };
-        let mut db = state.db.acquire().await?;
+        let mut db = call.read(state).await?;
         db::verifiers::acknowledge(&mut db, &said, state.clock.now()).await?;
         state.verifiers.written(key, held);
     }
@@ -68,7 +68,7 @@ pub async fn list_verifiers(
     let paging =
         Paging::read(state, &acting, "ListVerifiers", &filter, request.page_size, &request.page_token)?;
     let now = state.clock.now();
-    let mut db = state.db.acquire().await?;
+    let mut db = call.read(state).await?;
     let page = db::verifiers::page(
         &mut db,
         acting.org_id,

@@ -288,18 +288,15 @@ impl Watch {
     async fn send_what_is_in_force(&mut self) -> Result<(), Over> {
         let now = self.session.state.clock.now();
         let listed = self.listed();
-        let mut from = Some(Since::time(now - IN_FORCE - LATE));
+        let mut from = Some(Since::from(now - IN_FORCE - LATE));
         while let Some(since) = from {
-            let place = self.session.place().await?;
-            let db = self.session.state.db.pool();
-            let page = revocations::since(&db, since, self.watched.orgs(&listed), PAGE).await?;
-            drop(place);
+            let mut db = self.session.read().await?;
+            let page = revocations::since(&mut db, since, self.watched.orgs(&listed), PAGE).await?;
+            drop(db);
             self.send_changes(&page.changes, now).await?;
             from = page.next;
         }
-        let place = self.session.place().await?;
-        let keys = revocations::revoked_keys(&self.session.state.db.pool()).await?;
-        drop(place);
+        let keys = revocations::revoked_keys(&mut *self.session.read().await?).await?;
         for (kid, revoke_time) in keys {
             let revocation = Revocation {
                 org_id: SYSTEM_ORG,
@@ -311,44 +308,58 @@ impl Watch {
             };
             self.send_all(SYSTEM_ORG, &[], [&revocation].into_iter(), now).await?;
         }
-        self.send_scheduled(now - IN_FORCE, Vec::new()).await
+        self.send_scheduled(now - IN_FORCE).await
     }
 
     /// Sends what came after a cursor, from the database.
     async fn catch_up(&mut self, cursor: &Cursor) -> Result<(), Over> {
         let now = self.session.state.clock.now();
         let listed = self.listed();
-        let place = self.session.place().await?;
-        let mut db = self.session.state.db.acquire().await?;
+        let mut db = self.session.read().await?;
         if feed::newest(&mut db, &cursor.position).await?.is_none() {
             return Err(Error::from(Reason::CursorExpired).into());
         }
-        drop((db, place));
+        drop(db);
         let mut from = Some(revocations::place(&cursor.position));
-        let mut scheduled = Vec::new();
         while let Some(at) = from {
-            let place = self.session.place().await?;
-            let db = self.session.state.db.pool();
-            let page = revocations::after(&db, at, self.watched.orgs(&listed), PAGE).await?;
-            drop(place);
+            let mut db = self.session.read().await?;
+            let page = revocations::after(&mut db, at, self.watched.orgs(&listed), PAGE).await?;
+            drop(db);
             self.send_changes(&page.changes, now).await?;
-            scheduled.extend(page.changes.into_iter().filter_map(|ends| due(ends, now)));
+            // What was scheduled meanwhile and is due, whatever its time.
+            self.send_what_came_about(revocations::within(page.changes, OffsetDateTime::UNIX_EPOCH, now))
+                .await?;
             from = page.next;
         }
-        self.send_scheduled(cursor.ends, scheduled).await
+        self.send_scheduled(cursor.ends).await
     }
 
-    /// Sends the scheduled ends since a time, and others, as far as they have come about.
-    async fn send_scheduled(&mut self, since: OffsetDateTime, others: Vec<Ends>) -> Result<(), Over> {
+    /// Sends the scheduled ends since a time, as far as they have come about.
+    async fn send_scheduled(&mut self, since: OffsetDateTime) -> Result<(), Over> {
         let now = self.session.state.clock.now();
         let listed = self.listed();
-        let place = self.session.place().await?;
-        let mut db = self.session.state.db.acquire().await?;
         let since = since.max(now - IN_FORCE);
-        let mut all = revocations::scheduled(&mut *db, (since, now), self.watched.orgs(&listed)).await?;
-        all.extend(others);
-        let came = revocations::that_came_about(&mut db, all, now).await?;
-        drop((db, place));
+        // A change names its first end: the others come within the life of a JWT after it.
+        let mut from = Some(Since::from(since - IN_FORCE));
+        while let Some(at) = from {
+            let mut db = self.session.read().await?;
+            let page = revocations::scheduled(&mut db, (at, now), self.watched.orgs(&listed), PAGE).await?;
+            drop(db);
+            self.send_what_came_about(revocations::within(page.changes, since, now)).await?;
+            from = page.next;
+        }
+        Ok(())
+    }
+
+    /// Sends those of these scheduled ends that have come about.
+    async fn send_what_came_about(&mut self, due: Vec<Ends>) -> Result<(), Over> {
+        if due.is_empty() {
+            return Ok(());
+        }
+        let now = self.session.state.clock.now();
+        let mut db = self.session.read().await?;
+        let came = revocations::that_came_about(&mut db, due, now).await?;
+        drop(db);
         for ends in &came {
             self.send_ends(ends, now).await?;
         }
@@ -369,13 +380,6 @@ impl Watch {
             Watched::These(orgs) => orgs.iter().copied().collect(),
         }
     }
-}
-
-/// What of a change was scheduled and is due.
-fn due(ends: Ends, now: OffsetDateTime) -> Option<Ends> {
-    let revocations = ends.revocations.into_iter().filter(|one| one.scheduled && one.from <= now);
-    let revocations: Vec<_> = revocations.collect();
-    (!revocations.is_empty()).then_some(Ends { revocations, ..ends })
 }
 
 fn message(revocation: &Revocation) -> pb::Revocation {

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::domain::accounts::AccountState;
 use crate::domain::tokens::limits::MAX_LIST;
+use crate::domain::tokens::policy::TokenState;
 use crate::domain::values::ids::RoleId;
 use crate::domain::values::kinds::AccountKind;
 use crate::domain::values::names;
@@ -134,6 +135,16 @@ pub fn parse_account_kind(kind: i32) -> Result<AccountKind, &'static str> {
 /// The name of a reason as stored in the database: without the enum's prefix.
 pub fn revoke_reason_name(reason: pb::RevokeReason) -> &'static str {
     reason.as_str_name().trim_start_matches("REVOKE_REASON_")
+}
+
+/// The state of a token or a federation rule, for a message.
+pub fn token_state(state: TokenState) -> pb::TokenState {
+    match state {
+        TokenState::Active => pb::TokenState::Active,
+        TokenState::Expired => pb::TokenState::Expired,
+        TokenState::Revoked => pb::TokenState::Revoked,
+        TokenState::Blocked => pb::TokenState::Blocked,
+    }
 }
 
 /// The reason that is stored under this name.

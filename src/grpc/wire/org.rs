@@ -2,6 +2,7 @@
 
 use crate::db;
 use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
+use crate::domain::values::text::texts;
 use crate::error::Result;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
@@ -38,12 +39,12 @@ pub fn policy(policy: &TokenPolicy, ceilings: &Ceilings, revision: i64) -> pb::T
         allow_endless: Some(rules.endless),
         allow_user_tokens: Some(rules.user_tokens),
         access_token_lifetime: access_token.map(convert::proto_duration),
-        allowed_audiences: rules.audiences.iter().map(ToString::to_string).collect(),
+        allowed_audiences: texts(&rules.audiences),
         idle_limit: rules.idle.map(convert::proto_duration),
         etag: revision.to_string(),
         allow_self_renewal: Some(rules.self_renewal),
         max_renewed_lifetime: Some(convert::proto_duration(rules.max_renewed_lifetime)),
         allow_federation: Some(rules.federation),
-        allowed_issuers: rules.issuers.iter().map(ToString::to_string).collect(),
+        allowed_issuers: texts(&rules.issuers),
     }
 }

@@ -76,12 +76,12 @@ mod tests {
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
-    use crate::connections::Room;
+    use crate::connections::{Client, Room};
 
     #[tokio::test]
     async fn a_form_that_was_read_gives_way_to_no_other() {
         let room = Room::new(1, usize::MAX);
-        let (place, mut gave_way) = room.enter(None, 0);
+        let (place, mut gave_way) = room.enter(Client::Unknown, 0);
         let place = Arc::new(place);
         let form = |place: &Arc<Place>| {
             let request = Request::post("/")
@@ -91,7 +91,7 @@ mod tests {
         };
         let fields = FormFields::from_request(form(&place), &()).await.ok().unwrap();
         assert_eq!(fields.get("name"), "value");
-        let others = [(); 3].map(|()| room.enter(None, 0));
+        let others = [(); 3].map(|()| room.enter(Client::Unknown, 0));
         assert_eq!(gave_way.try_recv(), Err(TryRecvError::Empty));
         // The number of those that were read is limited as well.
         let late = Arc::new(others.into_iter().next_back().unwrap().0);

@@ -52,7 +52,7 @@ pub(super) async fn show(
         return done_page(&done);
     }
     let code = query(&uri, "code").unwrap_or_default();
-    match invitations::look(&state, &code, origin.address).await {
+    match invitations::look(&state, &code, &origin).await {
         Ok(shown) => form(StatusCode::OK, &shown, &code, &Typed::default()),
         Err(error) => refused(error),
     }
@@ -70,7 +70,7 @@ pub(super) async fn accept(
 async fn take(state: &Arc<State>, origin: &Arc<RequestContext>, fields: &FormFields) -> Result<Response> {
     let code = fields.get("code");
     // The code first: without it nothing is revealed, and no password is checked.
-    let shown = invitations::look(state, code, origin.address).await?;
+    let shown = invitations::look(state, code, origin).await?;
     let outcome = if shown.needs_sign_up {
         sign_up(state, &shown, origin, fields).await
     } else {

@@ -1,7 +1,7 @@
 //! How the pages look: the style sheet with the colour of the deployment, its logo and its icon.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{
@@ -30,6 +30,17 @@ pub(super) struct Look {
     pub style: String,
     pub policy: HeaderValue,
     pub appearance: Appearance,
+    icon: Picture,
+    logo: Option<Picture>,
+}
+
+/// An image as it is sent: its content type, and its bytes, which all responses share.
+struct Picture(&'static str, Bytes);
+
+impl Picture {
+    fn of(image: &Image) -> Self {
+        Self(image.kind, Bytes::copy_from_slice(&image.bytes))
+    }
 }
 
 impl Look {
@@ -43,31 +54,31 @@ impl Look {
              frame-ancestors 'none'"
         );
         let policy = HeaderValue::from_str(&policy).expect("a policy of ASCII letters");
-        Self { style, policy, appearance }
+        let own = || Picture("image/svg+xml", Bytes::from_static(ICON));
+        let icon = appearance.favicon.as_ref().map_or_else(own, Picture::of);
+        let logo = appearance.logo.as_ref().map(Picture::of);
+        Self { style, policy, appearance, icon, logo }
     }
 
     /// The icon: that of the deployment, or our own.
     pub(super) fn icon(&self) -> Response {
-        match &self.appearance.favicon {
-            Some(icon) => image(icon),
-            None => image(&Image { kind: "image/svg+xml", bytes: ICON.into() }),
-        }
+        image(&self.icon)
     }
 
     /// The logo, if the deployment has one.
     pub(super) fn logo(&self) -> Option<Response> {
-        self.appearance.logo.as_ref().map(image)
+        self.logo.as_ref().map(image)
     }
 }
 
-fn image(image: &Image) -> Response {
+fn image(Picture(kind, bytes): &Picture) -> Response {
     let builder = HttpResponse::builder()
-        .header(CONTENT_TYPE, image.kind)
+        .header(CONTENT_TYPE, *kind)
         .header(CACHE_CONTROL, "public, max-age=3600")
         .header(CONTENT_SECURITY_POLICY, IMAGE_POLICY)
         .header(REFERRER_POLICY, "no-referrer")
         .header(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    builder.body(Body::from(image.bytes.to_vec())).expect("a response of constant headers")
+    builder.body(Body::from(bytes.clone())).expect("a response of constant headers")
 }
 
 /// The rules that replace the accents: the colour, made darker in the light and lighter in the dark until

@@ -1,12 +1,52 @@
-//! How often keys are fetched: for an org, and from a host, within a minute.
+//! How often keys are fetched within a minute: by an org, by an org from a host, and from a host by all orgs.
+//!
+//! No org uses up what another one has. What all of them have of a host refuses an org only what is beyond its first
+//! fetch of this host in the minute.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use time::OffsetDateTime;
 
-use crate::domain::federation::fetching::{FETCHES_OF_HOST, FETCHES_OF_ORG};
+use crate::domain::federation::fetching::{
+    FETCHES_OF_HOST, FETCHES_OF_HOST_IN_ALL, FETCHES_OF_ORG, PROBES_OF_HOST, PROBES_OF_HOST_IN_ALL,
+    PROBES_OF_ORG,
+};
 use crate::domain::values::ids::OrgId;
+use crate::state::locks::lock;
+
+/// What a fetch is for. Each has a budget of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To verify with.
+    Use,
+    /// To see what an issuer has that is to be made or changed.
+    Probe,
+}
+
+/// The most within a minute.
+struct Bounds {
+    of_org: u32,
+    of_host: u32,
+    of_host_in_all: u32,
+}
+
+impl Purpose {
+    const fn bounds(self) -> Bounds {
+        match self {
+            Self::Use => Bounds {
+                of_org: FETCHES_OF_ORG,
+                of_host: FETCHES_OF_HOST,
+                of_host_in_all: FETCHES_OF_HOST_IN_ALL,
+            },
+            Self::Probe => Bounds {
+                of_org: PROBES_OF_ORG,
+                of_host: PROBES_OF_HOST,
+                of_host_in_all: PROBES_OF_HOST_IN_ALL,
+            },
+        }
+    }
+}
 
 /// The fetches of the present minute.
 #[derive(Debug, Default)]
@@ -16,27 +56,60 @@ pub(super) struct Budget(Mutex<Minute>);
 struct Minute {
     /// Since 1970.
     number: i64,
+    fetches: Counted,
+    probes: Counted,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
     orgs: HashMap<OrgId, u32>,
-    hosts: HashMap<String, u32>,
+    /// By the org that asked.
+    hosts: HashMap<(OrgId, String), u32>,
+    /// By all of them.
+    hosts_in_all: HashMap<String, u32>,
+}
+
+impl Minute {
+    fn counted(&mut self, purpose: Purpose) -> &mut Counted {
+        match purpose {
+            Purpose::Use => &mut self.fetches,
+            Purpose::Probe => &mut self.probes,
+        }
+    }
 }
 
 impl Budget {
-    /// Whether an org may have keys fetched from a host now. It is counted then.
-    pub(super) fn allows(&self, org_id: OrgId, host: &str, now: OffsetDateTime) -> bool {
+    /// Whether an org may begin a fetch now. It is counted then.
+    pub(super) fn begins(&self, org_id: OrgId, purpose: Purpose, now: OffsetDateTime) -> bool {
+        let mut minute = self.minute(now);
+        let of_org = minute.counted(purpose).orgs.entry(org_id).or_default();
+        let may = *of_org < purpose.bounds().of_org;
+        *of_org += u32::from(may);
+        may
+    }
+
+    /// Whether a fetch that has begun may ask this host now. It is counted then: once for each fetch, however much it
+    /// asks for.
+    pub(super) fn asks(&self, org_id: OrgId, host: &str, purpose: Purpose, now: OffsetDateTime) -> bool {
+        let bounds = purpose.bounds();
+        let mut minute = self.minute(now);
+        let counted = minute.counted(purpose);
+        let of_host = counted.hosts.entry((org_id, host.to_owned())).or_default();
+        let in_all = counted.hosts_in_all.entry(host.to_owned()).or_default();
+        let may = *of_host == 0 || (*of_host < bounds.of_host && *in_all < bounds.of_host_in_all);
+        *of_host += u32::from(may);
+        *in_all = in_all.saturating_add(u32::from(may));
+        may
+    }
+
+    /// The minute of this time. No more are counted in it than were asked for: fetches of an org, and their hosts.
+    fn minute(&self, now: OffsetDateTime) -> MutexGuard<'_, Minute> {
         let number = now.unix_timestamp().div_euclid(60);
-        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = lock(&self.0);
         if minute.number != number {
-            // No more are stored than were fetched within a minute.
             *minute = Minute { number, ..Minute::default() };
         }
-        let of_org = minute.orgs.get(&org_id).copied().unwrap_or_default();
-        let of_host = minute.hosts.get(host).copied().unwrap_or_default();
-        if of_org >= FETCHES_OF_ORG || of_host >= FETCHES_OF_HOST {
-            return false;
-        }
-        minute.orgs.insert(org_id, of_org + 1);
-        minute.hosts.insert(host.to_owned(), of_host + 1);
-        true
+        minute
     }
 }
 
@@ -44,18 +117,53 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn at(second: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_795_000_020 + second).unwrap()
+    }
+
+    /// How many of a hundred fetches of an org from a host are allowed.
+    fn allowed(budget: &Budget, org: u128, host: &str, purpose: Purpose, second: i64) -> usize {
+        let org_id = OrgId::from_u128(org);
+        let fetch =
+            || budget.begins(org_id, purpose, at(second)) && budget.asks(org_id, host, purpose, at(second));
+        (0..100).filter(|_| fetch()).count()
+    }
+
     #[test]
-    fn a_minute_has_so_many_fetches_of_an_org_and_from_a_host() {
+    fn a_minute_has_so_many_fetches_of_an_org_and_of_an_org_from_a_host() {
         let budget = Budget::default();
-        let at = |second: i64| OffsetDateTime::from_unix_timestamp(1_795_000_020 + second).unwrap();
-        let allowed = |org: u128, host: &str, second| {
-            (0..100).filter(|_| budget.allows(OrgId::from_u128(org), host, at(second))).count()
-        };
+        let allowed = |org, host: &str, second| allowed(&budget, org, host, Purpose::Use, second);
         assert_eq!(allowed(1, "a.example", 0), 10);
-        // Another org is not served from the same host, either; it is from another.
-        assert_eq!((allowed(2, "a.example", 1), allowed(2, "b.example", 1)), (0, 10));
-        let hosts: usize = (0..10).map(|n| allowed(1, &format!("{n}.example"), 2)).sum();
-        assert_eq!(hosts, 50);
+        // What one org has asked is nothing to another one.
+        assert_eq!(
+            (allowed(2, "a.example", 1), allowed(2, "b.example", 1)),
+            (10, 0),
+            "of a hundred 60 begin"
+        );
+        assert_eq!(allowed(3, "b.example", 1), 10);
         assert_eq!(allowed(1, "a.example", 60), 10);
+        // Hosts of one org add up.
+        let org_id = OrgId::from_u128(4);
+        let begun = (0..100).filter(|_| budget.begins(org_id, Purpose::Use, at(61))).count();
+        assert_eq!(begun, 60);
+    }
+
+    #[test]
+    fn a_host_is_asked_by_every_org_once_and_not_without_a_bound() {
+        let budget = Budget::default();
+        let of = |org| allowed(&budget, org, "shared.example", Purpose::Use, 0);
+        let first: Vec<_> = (0..30).map(of).collect();
+        assert_eq!(first, [10; 30]);
+        // The host is used up: another org has its first fetch, and no second one.
+        assert_eq!((30..1_000).map(of).collect::<Vec<_>>(), [1; 970]);
+    }
+
+    #[test]
+    fn what_is_only_tried_takes_nothing_from_what_is_used() {
+        let budget = Budget::default();
+        assert_eq!(allowed(&budget, 1, "a.example", Purpose::Probe, 0), 5);
+        assert_eq!(allowed(&budget, 1, "a.example", Purpose::Use, 0), 10);
+        let begun = (0..100).filter(|_| budget.begins(OrgId::from_u128(2), Purpose::Probe, at(0))).count();
+        assert_eq!(begun, 20);
     }
 }

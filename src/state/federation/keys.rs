@@ -2,180 +2,195 @@
 //! may both have.
 //!
 //! A set is fetched at first use, again before it is old, and where a JWT names a key that is not in it. While the
-//! issuer is away, the last good set serves for an hour. A key that is gone from the set is gone at once.
+//! issuer is away, the last good set serves for an hour. A key that is gone from the set is gone at once, also where
+//! another node has seen it go.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use super::budget::Budget;
+use super::budget::{Budget, Purpose};
+use super::entry::{Entry, KnownKeys, without_gone};
 use super::fetcher::{FetchedKeys, Fetcher};
+use super::flights::{Flights, Place, Waiting};
+use super::moment::Moment;
+use super::outcomes::Outcomes;
+use super::weights::Weights;
 use crate::clock::Clock;
+use crate::domain::federation::algorithm::Algorithm;
 use crate::domain::federation::fetching::{
-    FetchError, FetchFacts, FetchOutcome, MAX_AWAY, MAX_REFRESH, RETRY,
+    FETCH_TIMEOUT, FetchError, FetchFacts, FetchOutcome, MAX_REFRESH, StoredKeys,
 };
 use crate::domain::federation::issuer::Issuer;
-use crate::domain::federation::jwk_set::KeySet;
+use crate::domain::federation::jwk_set::{KeySet, Named};
 use crate::domain::values::ids::{IssuerId, OrgId};
+use crate::error::{Error, Reason, Result};
 use crate::state::keyring::Keyring;
+use crate::state::locks::lock;
 
-/// How many issuers' keys are kept at most.
-const MAX_ISSUERS: usize = 10_000;
-/// The most bytes that they take.
-const MAX_WEIGHT: usize = 64 << 20;
+/// How long a call waits for a fetch: for as long as one may take, and until it is known how it ended.
+const WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_millis(500));
+/// When a call that could not wait for keys is worth repeating.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The keys of an issuer, as they were fetched, or as they are stored with it.
-#[derive(Debug)]
-pub struct KnownKeys {
-    pub set: KeySet,
-    /// When they were fetched.
-    at: OffsetDateTime,
-    /// When they are to be fetched again; none where they are inline.
-    refresh_at: Option<OffsetDateTime>,
-}
-
-impl KnownKeys {
-    /// Whether the set may still be used, while its issuer is away.
-    fn serves(&self, now: OffsetDateTime) -> bool {
-        self.refresh_at.is_none() || now < self.at + MAX_AWAY
-    }
-}
-
-/// What is known of an issuer's keys on this node.
-pub struct Entry {
-    org_id: OrgId,
-    issuer: Arc<Issuer>,
-    /// Of the issuer's row: keys that were fetched for an older one are not used.
-    version: i64,
-    known: ArcSwapOption<KnownKeys>,
-    attempt: Mutex<Attempt>,
-    /// Held during a fetch: one at a time.
-    flight: tokio::sync::Mutex<()>,
-    /// When it was last used, in seconds since 1970.
-    used: AtomicI64,
-    /// From when on it is fetched again, since another node has found other keys; in seconds since 1970.
-    recheck: AtomicI64,
-}
-
-/// No time at which an entry is fetched again.
-const NEVER: i64 = i64::MAX;
-
-impl Entry {
-    fn is_due(&self, known: &KnownKeys, now: OffsetDateTime) -> bool {
-        known
-            .refresh_at
-            .is_some_and(|at| now >= at || now.unix_timestamp() >= self.recheck.load(Ordering::Relaxed))
-    }
-}
-
-/// The last attempt to fetch.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attempt {
-    began: Option<OffsetDateTime>,
-    failed: Option<FetchError>,
-}
-
-impl Attempt {
-    fn may_repeat(&self, now: OffsetDateTime) -> bool {
-        self.began.is_none_or(|began| now >= began + RETRY)
-    }
+/// What a server knows of the key that a JWT names, without a fetch.
+pub enum KnownHere {
+    Keys(Arc<KnownKeys>),
+    /// It has no keys of the issuer, or not that one: an exchange would fetch them.
+    NotHere,
 }
 
 /// The keys of all issuers that were used lately.
 pub struct IssuerKeys {
     entries: papaya::HashMap<IssuerId, Arc<Entry>>,
+    /// What they weigh. All that adds or removes an entry does so under this lock.
+    weights: Mutex<Weights>,
+    /// The number of the next entry.
+    number: AtomicU64,
     fetcher: Fetcher,
     budget: Budget,
+    flights: Flights,
+    waiting: Waiting,
+    /// The place in which inline keys are read: of many RSA keys that takes a while.
+    reading: Semaphore,
     keyring: Arc<Keyring>,
     clock: Clock,
-    /// What is to be stored, the last one of each issuer.
-    outcomes: Mutex<HashMap<IssuerId, FetchOutcome>>,
-    /// Notified when there is an outcome.
-    fetched: Notify,
+    outcomes: Outcomes,
 }
 
 impl IssuerKeys {
     pub fn new(fetcher: Fetcher, keyring: Arc<Keyring>, clock: Clock) -> Self {
         Self {
             entries: papaya::HashMap::new(),
+            weights: Mutex::default(),
+            number: AtomicU64::new(0),
             fetcher,
             budget: Budget::default(),
+            flights: Flights::default(),
+            waiting: Waiting::default(),
+            reading: Semaphore::new(1),
             keyring,
             clock,
-            outcomes: Mutex::default(),
-            fetched: Notify::new(),
+            outcomes: Outcomes::default(),
         }
     }
 
-    /// Whether the deployment admits the issuer.
-    pub fn admits(&self, issuer: &Issuer) -> bool {
-        self.fetcher.admits(issuer.name())
+    fn now(&self) -> Moment {
+        Moment { time: self.clock.now(), instant: Instant::now() }
     }
 
-    /// The entry of an issuer whose row has this version.
-    pub fn entry(&self, org_id: OrgId, issuer: &Arc<Issuer>, version: i64) -> Arc<Entry> {
-        let now = self.clock.now().unix_timestamp();
+    /// The entry of an issuer whose row has this version, and of whose keys this is stored.
+    ///
+    /// An issuer that was changed keeps its keys where that said nothing of them; also the time of the last fetch. Which
+    /// of two is the newer one does not count: a database that was restored has the older one.
+    pub fn entry(
+        &self,
+        org_id: OrgId,
+        issuer: &Arc<Issuer>,
+        version: i64,
+        stored: Option<&Arc<StoredKeys>>,
+    ) -> Arc<Entry> {
+        let entry = self.find(issuer, version).unwrap_or_else(|| self.add(org_id, issuer, version));
+        if let Some(stored) = stored {
+            entry.heed(stored);
+        }
+        entry
+    }
+
+    fn find(&self, issuer: &Arc<Issuer>, version: i64) -> Option<Arc<Entry>> {
         let entries = self.entries.pin();
-        if let Some(known) = entries.get(&issuer.id())
-            && known.version >= version
-        {
-            known.used.store(now, Ordering::Relaxed);
-            return known.clone();
+        let entry = entries.get(&issuer.id())?;
+        let known = entry.issuer.load();
+        if !Arc::ptr_eq(&known, issuer) {
+            if !known.has_keys_of(issuer) {
+                return None;
+            }
+            // So that they are not compared each time.
+            entry.issuer.store(issuer.clone());
         }
-        let entry = Arc::new(Entry {
-            org_id,
-            issuer: issuer.clone(),
-            version,
-            known: ArcSwapOption::from(inline(issuer, self.clock.now()).map(Arc::new)),
-            attempt: Mutex::default(),
-            flight: tokio::sync::Mutex::default(),
-            used: AtomicI64::new(now),
-            recheck: AtomicI64::new(NEVER),
-        });
-        // Of two at the same moment the newer version stays.
-        let newest = entries.update_or_insert(
-            issuer.id(),
-            |known| if known.version >= version { known.clone() } else { entry.clone() },
-            entry.clone(),
-        );
-        let newest = newest.clone();
-        self.make_room();
-        newest
+        if entry.version.load(Ordering::Relaxed) != version {
+            entry.version.store(version, Ordering::Relaxed);
+        }
+        entry.used.store(micros(self.clock.now()), Ordering::Relaxed);
+        Some(entry.clone())
     }
 
-    /// The keys of an issuer: those that are known while they are not old, or else fetched ones.
+    fn add(&self, org_id: OrgId, issuer: &Arc<Issuer>, version: i64) -> Arc<Entry> {
+        let mut weights = lock(&self.weights);
+        // Of two at the same moment there is one.
+        if let Some(known) = self.find(issuer, version) {
+            return known;
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry::new(org_id, issuer.clone(), version, micros(self.clock.now()), number));
+        self.entries.pin().insert(issuer.id(), entry.clone());
+        self.weigh(&mut weights, &entry);
+        entry
+    }
+
+    /// Counts what an entry weighs now, and makes room for it.
+    fn weigh(&self, weights: &mut Weights, entry: &Entry) {
+        let set = entry.known.load().as_ref().map_or(0, |known| known.set.weight());
+        weights.set(entry.org_id, entry.issuer_id, size_of::<Entry>() + entry.issuer.load().weight() + set);
+        let entries = self.entries.pin();
+        let used =
+            |issuer_id| entries.get(&issuer_id).map(|one| (one.used.load(Ordering::Relaxed), one.number));
+        while weights.are_too_much()
+            && let Some((org_id, issuer_id)) = weights.next_to_go(entry.issuer_id, used)
+        {
+            entries.remove(&issuer_id);
+            weights.remove(org_id, issuer_id);
+        }
+    }
+
+    /// Drops all keys: the database was replaced by another one, which may have other issuers under the same ids.
+    pub fn clear(&self) {
+        let mut weights = lock(&self.weights);
+        self.entries.pin().clear();
+        *weights = Weights::default();
+        self.outcomes.clear();
+    }
+
+    /// The keys of an issuer: those that are known while they are not old, or else fetched ones. None where they could
+    /// not be fetched, and the last good ones are too old.
     ///
     /// # Errors
-    /// Why they were not fetched, where the last good ones are too old.
-    pub async fn current(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Arc<KnownKeys>, FetchError> {
-        let now = self.clock.now();
+    /// `OVERLOADED` where too many calls wait for keys of this issuer, or of its org.
+    pub async fn current(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Option<Arc<KnownKeys>>> {
+        let now = self.now();
         let known = entry.known.load_full();
         if let Some(known) = &known
             && !entry.is_due(known, now)
         {
-            return Ok(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let attempt = *lock(&entry.attempt);
-        let may_try = attempt.may_repeat(now);
+        let fetching = *lock(&entry.fetching);
         match known {
             // Old, but not too old: calls do not wait for its issuer, unless it answered the last time and is due
             // for longer than the longest time between two fetches.
             Some(known)
-                if known.serves(now) && (attempt.failed.is_some() || now < known.at + MAX_REFRESH) =>
+                if known.serves(now)
+                    && (fetching.failed.is_some() || !now.is_past(known.at, MAX_REFRESH)) =>
             {
-                if may_try {
-                    self.refresh_beside(entry);
+                if fetching.may_repeat(now) {
+                    self.take_off(entry);
                 }
-                Ok(known)
+                Ok(Some(known))
             }
-            _ => {
-                self.refresh(entry).await;
-                self.after_refresh(entry)
-            }
+            known => match (self.refresh(entry).await, known) {
+                // Nor where others wait for it already.
+                (Err(_), Some(known)) if known.serves(now) => Ok(Some(known)),
+                (refreshed, _) => {
+                    refreshed?;
+                    Ok(self.serving(entry))
+                }
+            },
         }
     }
 
@@ -184,22 +199,38 @@ impl IssuerKeys {
     ///
     /// # Errors
     /// As [`current`](Self::current).
-    pub async fn renewed(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Arc<KnownKeys>, FetchError> {
-        self.refresh(entry).await;
-        self.after_refresh(entry)
+    pub async fn renewed(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Option<Arc<KnownKeys>>> {
+        self.refresh(entry).await?;
+        Ok(self.serving(entry))
     }
 
-    fn after_refresh(&self, entry: &Entry) -> Result<Arc<KnownKeys>, FetchError> {
-        let now = self.clock.now();
-        match entry.known.load_full().filter(|known| known.serves(now)) {
-            Some(known) => Ok(known),
-            None => Err(lock(&entry.attempt).failed.unwrap_or(FetchError::TimedOut)),
+    /// The keys that are known and may be used, without a fetch.
+    pub fn serving(&self, entry: &Entry) -> Option<Arc<KnownKeys>> {
+        entry.known.load_full().filter(|known| known.serves(self.now()))
+    }
+
+    /// What is known without a fetch of the key that a JWT names, as an explanation needs it.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current): inline keys are read.
+    pub async fn known(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        (kid, algorithm, signature): (Option<&str>, Algorithm, &[u8]),
+    ) -> Result<KnownHere> {
+        if entry.is_inline() {
+            return Ok(self.current(entry).await?.map_or(KnownHere::NotHere, KnownHere::Keys));
         }
-    }
-
-    /// What is known without a fetch, as an explanation needs it.
-    pub fn known(&self, entry: &Entry) -> Option<Arc<KnownKeys>> {
-        entry.known.load_full().filter(|known| known.serves(self.clock.now()))
+        let may_repeat = lock(&entry.fetching).may_repeat(self.now());
+        Ok(match self.serving(entry) {
+            Some(known)
+                if matches!(known.set.named(kid, algorithm, signature), Named::Unknown) && may_repeat =>
+            {
+                KnownHere::NotHere
+            }
+            Some(known) => KnownHere::Keys(known),
+            None => KnownHere::NotHere,
+        })
     }
 
     /// The keys of an issuer that is to be made or changed: fetched now, and kept nowhere.
@@ -207,73 +238,150 @@ impl IssuerKeys {
     /// # Errors
     /// Why they were not fetched.
     pub async fn probe(&self, org_id: OrgId, issuer: &Issuer) -> Result<FetchedKeys, FetchError> {
-        self.fetch(org_id, issuer).await
+        let _waits = self.waiting.enter(org_id, issuer.id()).ok_or(FetchError::TooOften)?;
+        let place = timeout(FETCH_TIMEOUT, self.flights.place(org_id)).await;
+        self.fetch(org_id, issuer, Purpose::Probe, &place.map_err(|_| FetchError::TimedOut)?).await
     }
 
-    /// Fetches, unless that was tried within the last 10 s; and waits for a fetch that is in progress.
-    ///
-    /// In a task of its own: a caller that goes away does not end it for those that wait.
-    async fn refresh(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let (keys, entry) = (self.clone(), entry.clone());
+    /// Fetches, unless that was tried within the last 10 s; and waits for the fetch that is in progress, for as long as
+    /// one may take.
+    async fn refresh(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<()> {
+        if entry.is_inline() && entry.known.load().is_some() {
+            return Ok(());
+        }
+        let may_repeat = lock(&entry.fetching).may_repeat(self.now());
+        if !may_repeat && !entry.flies.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let waits = self.waiting.enter(entry.org_id, entry.issuer_id);
+        let _waits = waits.ok_or_else(|| Error::new(Reason::Overloaded).retry_after(RETRY_AFTER))?;
+        let mut landed = std::pin::pin!(entry.landed.notified());
+        // Before it is looked whether one flies: one that lands from here on wakes this call.
+        landed.as_mut().enable();
+        self.take_off(entry);
         // One that panicked is as one that failed.
-        let _ = tokio::spawn(async move { keys.refresh_here(&entry).await }).await;
+        let _ = timeout(WAIT, landed).await;
+        Ok(())
     }
 
-    /// The same, without waiting for it: the call goes on with what is known.
-    fn refresh_beside(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let (keys, entry) = (self.clone(), entry.clone());
-        tokio::spawn(async move { keys.refresh_here(&entry).await });
+    /// Begins a fetch, unless one is in progress. In a task of its own: a caller that goes away does not end it for
+    /// those that wait.
+    fn take_off(self: &Arc<Self>, entry: &Arc<Entry>) {
+        if entry.flies.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let landing = Landing(entry.clone());
+        let keys = self.clone();
+        tokio::spawn(async move {
+            let entry = &landing.0;
+            if entry.is_inline() { keys.read_inline(entry).await } else { keys.fly(entry).await }
+        });
     }
 
-    async fn refresh_here(&self, entry: &Entry) {
-        if entry.issuer.jwks().is_some() {
+    /// Reads the keys that are stored with an issuer, once.
+    async fn read_inline(&self, entry: &Entry) {
+        let Ok(_place) = self.reading.acquire().await else { return };
+        let now = self.now();
+        lock(&entry.fetching).began = Some(now);
+        let issuer = entry.issuer.load_full();
+        let Ok(Ok(Some(set))) = spawn_blocking(move || issuer.inline_keys()).await else { return };
+        entry.known.store(Some(Arc::new(KnownKeys { set, at: now, refresh: None })));
+        self.weigh_again(entry);
+    }
+
+    async fn fly(&self, entry: &Entry) {
+        if !lock(&entry.fetching).may_repeat(self.now()) {
             return;
         }
-        let _flight = entry.flight.lock().await;
-        let now = self.clock.now();
-        if !lock(&entry.attempt).may_repeat(now) {
-            return;
+        let place = self.flights.place(entry.org_id).await;
+        let now = self.now();
+        lock(&entry.fetching).began = Some(now);
+        entry.again.store(false, Ordering::Relaxed);
+        let issuer = entry.issuer.load_full();
+        let fetched = self.fetch(entry.org_id, &issuer, Purpose::Use, &place).await;
+        drop(place);
+        if let Some(outcome) = self.note(entry, now, fetched) {
+            self.outcomes.add(outcome);
         }
-        lock(&entry.attempt).began = Some(now);
-        entry.recheck.store(NEVER, Ordering::Relaxed);
-        let fetched = self.fetch(entry.org_id, &entry.issuer).await;
-        lock(&entry.attempt).failed = fetched.as_ref().err().copied();
+    }
+
+    /// Keeps what a fetch that began then has brought. What of it is to be stored, if anything.
+    fn note(
+        &self,
+        entry: &Entry,
+        began: Moment,
+        fetched: Result<FetchedKeys, FetchError>,
+    ) -> Option<FetchOutcome> {
+        let mut gone = BTreeSet::new();
+        let mut fetching = lock(&entry.fetching);
+        fetching.failed = fetched.as_ref().err().copied();
         let result = match fetched {
             Ok(FetchedKeys { set, jwks_uri, refresh }) => {
+                fetching.reported = None;
                 let facts = FetchFacts::of(&set, jwks_uri);
-                entry.known.store(Some(Arc::new(KnownKeys {
-                    set,
-                    at: now,
-                    refresh_at: Some(now + refresh),
-                })));
+                if let Some(before) = entry.known.load_full() {
+                    let went = before.set.thumbprints().filter(|thumbprint| !set.holds(*thumbprint));
+                    gone.extend(went.map(|thumbprint| thumbprint.to_string()));
+                }
+                let mut known = KnownKeys { set, at: began, refresh: Some(refresh) };
+                // What was stored while it was fetched counts as well.
+                if let Some(heeded) = entry.heeded.load_full()
+                    && let Some(rest) = without_gone(&known, None, &heeded)
+                {
+                    known = rest;
+                    entry.again.store(true, Ordering::Relaxed);
+                }
+                entry.known.store(Some(Arc::new(known)));
                 Ok(facts)
             }
             Err(error) => {
-                tracing::warn!(%error, org_id = %entry.org_id, issuer_id = %entry.issuer.id(), "keys of an issuer not fetched");
+                if !fetching.reports(error, began) {
+                    return None;
+                }
+                tracing::warn!(%error, org_id = %entry.org_id, issuer_id = %entry.issuer_id, "keys of an issuer not fetched");
                 Err(error)
             }
         };
-        let outcome = FetchOutcome {
+        drop(fetching);
+        if result.is_ok() {
+            self.weigh_again(entry);
+        }
+        Some(FetchOutcome {
             org_id: entry.org_id,
-            issuer_id: entry.issuer.id(),
-            version: entry.version,
-            time: now,
+            issuer_id: entry.issuer_id,
+            version: entry.version.load(Ordering::Relaxed),
+            time: began.time,
             result,
-        };
-        lock(&self.outcomes).insert(outcome.issuer_id, outcome);
-        self.fetched.notify_one();
+            gone,
+        })
     }
 
-    async fn fetch(&self, org_id: OrgId, issuer: &Issuer) -> Result<FetchedKeys, FetchError> {
-        let signer = &self.keyring.signer;
-        if issuer.name().is_own(signer.issuer()) {
+    /// Counts what an entry weighs now, unless another one has its place.
+    fn weigh_again(&self, entry: &Entry) {
+        let mut weights = lock(&self.weights);
+        let is_kept =
+            self.entries.pin().get(&entry.issuer_id).is_some_and(|kept| std::ptr::eq(&**kept, entry));
+        if is_kept {
+            self.weigh(&mut weights, entry);
+        }
+    }
+
+    async fn fetch(
+        &self,
+        org_id: OrgId,
+        issuer: &Issuer,
+        purpose: Purpose,
+        place: &Arc<Place>,
+    ) -> Result<FetchedKeys, FetchError> {
+        if issuer.name().is_own(self.keyring.signer.issuer()) {
             return Err(FetchError::OwnKey);
         }
-        let host = Fetcher::hosts(issuer).unwrap_or_default();
-        if !self.budget.allows(org_id, &host, self.clock.now()) {
+        let now = self.clock.now();
+        if !self.budget.begins(org_id, purpose, now) {
             return Err(FetchError::TooOften);
         }
-        let fetched = self.fetcher.fetch(issuer).await?;
+        let asks = |host: &str| self.budget.asks(org_id, host, purpose, now);
+        let fetched = self.fetcher.fetch_within(issuer, place, &asks).await?;
         if self.holds_our_own(&fetched.set) {
             return Err(FetchError::OwnKey);
         }
@@ -287,79 +395,44 @@ impl IssuerKeys {
 
     /// Fetches again, in tasks of their own, the sets that were used lately and are due.
     pub fn refresh_due(self: &Arc<Self>) {
-        let now = self.clock.now();
-        let lately = (now - MAX_REFRESH).unix_timestamp();
+        let now = self.now();
+        let lately = micros(now.time - MAX_REFRESH);
         let entries = self.entries.pin();
         for entry in entries.values() {
             let is_due = entry.known.load().as_ref().is_some_and(|known| entry.is_due(known, now));
-            let may_try = lock(&entry.attempt).may_repeat(now);
-            if is_due && may_try && entry.used.load(Ordering::Relaxed) >= lately {
-                self.refresh_beside(entry);
+            if is_due && lock(&entry.fetching).may_repeat(now) && entry.used.load(Ordering::Relaxed) >= lately
+            {
+                self.take_off(entry);
             }
         }
-    }
-
-    /// Another node, or this one, has found that an issuer has other keys: they are fetched again, 10 s after they
-    /// were last fetched here.
-    pub fn changed(&self, issuer_id: IssuerId) {
-        if let Some(entry) = self.entries.pin().get(&issuer_id)
-            && let Some(began) = lock(&entry.attempt).began
-        {
-            entry.recheck.store((began + RETRY).unix_timestamp(), Ordering::Relaxed);
-        }
-    }
-
-    /// What became of fetches since this was last asked for.
-    pub fn take_outcomes(&self) -> Vec<FetchOutcome> {
-        std::mem::take(&mut *lock(&self.outcomes)).into_values().collect()
-    }
-
-    /// Takes back what could not be stored, unless a later fetch has another outcome.
-    pub fn put_back(&self, outcome: FetchOutcome) {
-        lock(&self.outcomes).entry(outcome.issuer_id).or_insert(outcome);
     }
 
     /// Done when there is an outcome to be stored.
     pub async fn fetched(&self) {
-        self.fetched.notified().await;
+        self.outcomes.added().await;
     }
 
-    /// Drops the entries that were not used for longest, while there are too many, or they weigh too much.
-    fn make_room(&self) {
-        let entries = self.entries.pin();
-        let weight = |entry: &Entry| {
-            let known = entry.known.load();
-            let set = known.as_ref().map_or(0, |known| known.set.weight());
-            size_of::<Entry>() + entry.issuer.jwks().map_or(0, str::len) + set
-        };
-        let mut total: usize = entries.values().map(|entry| weight(entry)).sum();
-        if entries.len() <= MAX_ISSUERS && total <= MAX_WEIGHT {
-            return;
-        }
-        let mut by_use: Vec<_> = entries
-            .iter()
-            .map(|(id, entry)| (entry.used.load(Ordering::Relaxed), *id, weight(entry)))
-            .collect();
-        by_use.sort_unstable();
-        let mut count = entries.len();
-        // The newest one stays, whatever it weighs.
-        for (_, id, weight) in by_use.iter().take(by_use.len().saturating_sub(1)) {
-            if count <= MAX_ISSUERS && total <= MAX_WEIGHT {
-                break;
-            }
-            entries.remove(id);
-            count -= 1;
-            total -= weight;
-        }
+    /// Takes what became of the fetches of one org, which is none of these.
+    pub fn take_outcomes(&self, but: &HashSet<OrgId>) -> Option<(OrgId, Vec<FetchOutcome>)> {
+        self.outcomes.take(but, self.now())
+    }
+
+    /// Takes back what was not stored, to be tried again after a pause.
+    pub fn put_back(&self, outcome: FetchOutcome, pause: Duration) {
+        self.outcomes.put_back(outcome, self.now(), pause);
     }
 }
 
-/// The keys of an issuer that are stored with it.
-fn inline(issuer: &Issuer, now: OffsetDateTime) -> Option<KnownKeys> {
-    Some(KnownKeys { set: issuer.inline_keys()?, at: now, refresh_at: None })
+/// Wakes those that wait for a fetch when it is over, however it ends.
+struct Landing(Arc<Entry>);
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.flies.store(false, Ordering::SeqCst);
+        self.0.landed.notify_waiters();
+    }
 }
 
-/// No code under these locks panics half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn micros(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
 }

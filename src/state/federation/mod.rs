@@ -1,9 +1,15 @@
 //! Federation: the JWTs of other issuers, and the keys that verify them.
 
 mod budget;
+mod connector;
+mod entry;
 pub mod fetcher;
+mod flights;
 pub mod keys;
+mod moment;
+mod outcomes;
 pub mod presentations;
+mod weights;
 
 use std::sync::Arc;
 
@@ -13,19 +19,23 @@ use super::assertions::SignedAssertion;
 use super::authenticate::Authenticator;
 use super::principals::Authenticated;
 use super::shares::Member;
+use crate::crypto::password_places::Asker;
 use crate::domain::access::credential::Credential;
 use crate::domain::federation::assertion::{ForeignAssertion, RuleCheck};
+use crate::domain::federation::decoys::decoy;
 use crate::domain::federation::federated::Federated;
-use crate::domain::federation::jwk_set::{Named, decoy};
+use crate::domain::federation::jwk_set::Named;
 use crate::domain::values::client_address::ClientAddress;
 use crate::domain::values::ids::RuleId;
 use crate::error::{Reason, Result};
-use keys::KnownKeys;
+use entry::KnownKeys;
+use keys::KnownHere;
 
 /// What is known of an assertion of another issuer whose checks are explained.
 pub struct ExplainedForeign {
-    /// Each check that was made, and whether it passed.
-    pub checks: Vec<(RuleCheck, bool)>,
+    /// Each check, and whether it passed; none where it was not made, since this server lacks keys that an exchange
+    /// would fetch, or since a check before it failed.
+    pub checks: Vec<(RuleCheck, Option<bool>)>,
     /// Whether it is of this deployment, which is never an issuer.
     pub is_our_own: bool,
 }
@@ -38,8 +48,26 @@ enum Fetching {
     Never,
 }
 
-/// Whether a signature is good; or which check fails before.
-type Verified = std::result::Result<(), RuleCheck>;
+/// Whether a signature is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verified {
+    Good,
+    /// This check failed.
+    Fails(RuleCheck),
+    /// No key that could have made it is known here, where none is fetched.
+    NotHere,
+}
+
+impl Verified {
+    /// The check that failed. Without the key that check is the one that fails.
+    fn failure(self) -> Option<RuleCheck> {
+        match self {
+            Self::Good => None,
+            Self::Fails(check) => Some(check),
+            Self::NotHere => Some(RuleCheck::Key),
+        }
+    }
+}
 
 impl Authenticator {
     /// Finds the rule that is named, whose issuer signed this assertion, and whose checks it passes, as it is at this
@@ -64,18 +92,34 @@ impl Authenticator {
         if assertion.is_our_own(self.keyring.signer.issuer()) {
             return Err(Reason::SubjectNotExchangeable.into());
         }
-        let found = self.principals.credential(rule_id.into(), from).await?;
-        let federated = found.as_ref().and_then(|found| found.credential.federated.as_deref());
-        let (Some(found), Some(federated)) = (&found, federated.filter(|federated| federated.is_usable()))
-        else {
-            self.verify_with_decoy(&assertion).await?;
-            return Err(refuse());
+        let mut may_look_again = true;
+        let (found, verified) = loop {
+            let found = self.principals.credential(rule_id.into(), from).await?;
+            let federated = found.as_ref().and_then(|found| found.credential.federated.as_deref());
+            let (Some(known), Some(federated)) =
+                (&found, federated.filter(|federated| federated.is_usable()))
+            else {
+                if let Some(asker) = self.principals.verifier_of(None, from) {
+                    self.verify_with_decoy(&assertion, asker).await?;
+                }
+                return Err(refuse());
+            };
+            let credential = &known.credential;
+            let asker = self.principals.verifier_of(Some(credential.account.org_id), from);
+            let asker = asker.unwrap_or(Asker::Stranger(from));
+            let (verified, waited) =
+                self.verify_foreign(&assertion, (credential, asker), federated, Fetching::AsNeeded).await?;
+            // The rule may have been changed while the call waited for its issuer: it is seen as it is now.
+            match found.filter(|_| !(waited && may_look_again)) {
+                Some(found) => break (found, verified),
+                None => may_look_again = false,
+            }
         };
-        let now = found.time(now, &self.clock);
         let credential = &found.credential;
-        let verified = self.verify_foreign(&assertion, credential, federated, Fetching::AsNeeded).await?;
+        let Some(federated) = credential.federated.as_deref() else { return Err(refuse()) };
+        let now = found.time(now, &self.clock);
         let (trust, rule) = (federated.issuer.trust(), &federated.matches);
-        let failed = verified.err().or_else(|| assertion.first_failure(trust, rule, now));
+        let failed = verified.failure().or_else(|| assertion.first_failure(trust, rule, now));
         if let Some(failed) = failed {
             self.presentations.refused(credential, federated, failed, assertion.claims(), now);
             return Err(refuse().of_credential(rule_id));
@@ -84,14 +128,14 @@ impl Authenticator {
         let signer = (federated.issuer.id().uuid(), Some(rule_id));
         let found = Authenticated { credential: credential.clone(), source: found.source, secret: None };
         if used.is_none() {
-            self.presentations.passed(credential, assertion.claims(), now);
+            self.presentations.passed(credential, federated, assertion.claims(), now);
             return Ok(SignedAssertion::new(found, signer, used));
         }
         Ok(SignedAssertion::new(found, signer, used).with_claims(assertion.claims()))
     }
 
-    /// Explains an assertion for a rule: each of its checks, or those up to the signature where that is not good.
-    /// Nothing is spent, counted or fetched.
+    /// Explains an assertion for a rule: each of its checks, also those of claims that may be another's. Nothing is
+    /// spent, counted or fetched.
     ///
     /// # Errors
     /// `INTERNAL`.
@@ -102,62 +146,78 @@ impl Authenticator {
         federated: &Federated,
         now: OffsetDateTime,
     ) -> Result<ExplainedForeign> {
+        let places = || RuleCheck::OF_SIGNATURE.iter().copied().enumerate();
+        // Those before one that failed have passed, and those after it were not made.
         let until = |failed: RuleCheck| {
-            let place = RuleCheck::OF_SIGNATURE.iter().position(|check| *check == failed);
-            let made = &RuleCheck::OF_SIGNATURE[..=place.unwrap_or_default()];
-            made.iter().map(|check| (*check, *check != failed)).collect()
+            let place = places().find(|(_, check)| *check == failed).map_or(0, |(place, _)| place);
+            let outcome = move |at: usize| (at <= place).then_some(at < place);
+            places().map(move |(at, check)| (check, outcome(at)))
         };
         let assertion = match ForeignAssertion::read(text) {
             Ok(assertion) => assertion,
-            Err(failed) => return Ok(ExplainedForeign { checks: until(failed), is_our_own: false }),
+            Err(failed) => {
+                let made = until(failed).filter(|(_, passed)| passed.is_some()).collect();
+                return Ok(ExplainedForeign { checks: made, is_our_own: false });
+            }
         };
         let is_our_own = assertion.is_our_own(self.keyring.signer.issuer());
-        let verified = self.verify_foreign(&assertion, credential, federated, Fetching::Never).await;
-        let verified = match verified {
+        let asker = Asker::Known(credential.account.org_id);
+        let verified = self.verify_foreign(&assertion, (credential, asker), federated, Fetching::Never).await;
+        let (mut checks, is_verified): (Vec<_>, _) = match verified.map(|(verified, _)| verified) {
             Err(error) if error.reason() == Reason::SubjectNotExchangeable => {
-                return Ok(ExplainedForeign { checks: until(RuleCheck::Key), is_our_own: true });
+                let made = until(RuleCheck::Key).filter(|(_, passed)| passed.is_some()).collect();
+                return Ok(ExplainedForeign { checks: made, is_our_own: true });
             }
-            verified => verified?,
+            Err(error) => return Err(error),
+            Ok(Verified::Good) => (places().map(|(_, check)| (check, Some(true))).collect(), true),
+            Ok(Verified::Fails(failed)) => (until(failed).collect(), false),
+            Ok(Verified::NotHere) => {
+                let is_unknown = |check| matches!(check, RuleCheck::Key | RuleCheck::Signature);
+                (places().map(|(_, check)| (check, (!is_unknown(check)).then_some(true))).collect(), false)
+            }
         };
-        if let Err(failed) = verified {
-            return Ok(ExplainedForeign { checks: until(failed), is_our_own });
-        }
-        let mut checks: Vec<_> = RuleCheck::OF_SIGNATURE.iter().map(|check| (*check, true)).collect();
         let (trust, rule) = (federated.issuer.trust(), &federated.matches);
         for check in RuleCheck::of_claims(rule) {
             let mut passed = assertion.passes(check, trust, rule, now);
             if check == RuleCheck::Replay
+                && is_verified
                 && let Some(used) = assertion.used(trust, now)
             {
-                let who = (credential.account.org_id, Member::Credential(credential.credential_id));
-                passed &= !self.used_assertions.was_used(who, federated.issuer.id().uuid(), &used).await?;
+                let member = (credential.account.org_id, Member::Credential(credential.credential_id));
+                passed &= !self.used_assertions.was_used(member, federated.issuer.id().uuid(), &used).await?;
             }
-            checks.push((check, passed));
+            checks.push((check, Some(passed)));
         }
         Ok(ExplainedForeign { checks, is_our_own })
     }
 
-    /// Verifies the signature of an assertion with the keys of the rule's issuer.
+    /// Verifies the signature of an assertion with the keys of the rule's issuer. Returns also whether it waited for
+    /// these keys.
     ///
     /// One verification is made where no key could have made it.
     ///
     /// # Errors
+    /// `OVERLOADED` where too many calls wait for keys of its org's issuers;
     /// `SUBJECT_NOT_EXCHANGEABLE` where the issuer has a key of this deployment.
     async fn verify_foreign(
         &self,
         assertion: &ForeignAssertion<'_>,
-        credential: &Credential,
+        (credential, asker): (&Credential, Asker),
         federated: &Federated,
         fetching: Fetching,
-    ) -> Result<Verified> {
+    ) -> Result<(Verified, bool)> {
         let (algorithm, (message, signature)) = (assertion.algorithm(), assertion.signed());
         if !federated.issuer.algorithms().contains(&algorithm) {
-            self.verify_with_decoy(assertion).await?;
-            return Ok(Err(RuleCheck::Algorithm));
+            self.verify_with_decoy(assertion, asker).await?;
+            return Ok((Verified::Fails(RuleCheck::Algorithm), false));
         }
-        let Some(known) = self.keys_for(assertion, credential, federated, fetching).await else {
-            self.verify_with_decoy(assertion).await?;
-            return Ok(Err(RuleCheck::Key));
+        let (known, waited) = self.keys_for(assertion, credential, federated, fetching).await?;
+        let known = match known {
+            KnownHere::Keys(known) => known,
+            KnownHere::NotHere => {
+                self.verify_with_decoy(assertion, asker).await?;
+                return Ok((Verified::NotHere, waited));
+            }
         };
         if self.issuer_keys.holds_our_own(&known.set)
             || federated.issuer.name().is_own(self.keyring.signer.issuer())
@@ -165,8 +225,8 @@ impl Authenticator {
             return Err(Reason::SubjectNotExchangeable.into());
         }
         let Named::Key(key) = known.set.named(assertion.kid(), algorithm, signature) else {
-            self.verify_with_decoy(assertion).await?;
-            return Ok(Err(RuleCheck::Key));
+            self.verify_with_decoy(assertion, asker).await?;
+            return Ok((Verified::Fails(RuleCheck::Key), waited));
         };
         let verified = match key.is_slow(algorithm) {
             false => key.verifies(algorithm, message.as_bytes(), signature),
@@ -177,35 +237,46 @@ impl Authenticator {
                     Named::Key(key) => key.verifies(algorithm, message.as_bytes(), &signature),
                     Named::Unknown | Named::Unfit => false,
                 };
-                self.used_assertions.verify_slowly(verify).await?
+                self.used_assertions.verify_slowly(asker, verify).await?
             }
         };
-        Ok(if verified { Ok(()) } else { Err(RuleCheck::Signature) })
+        Ok((if verified { Verified::Good } else { Verified::Fails(RuleCheck::Signature) }, waited))
     }
 
-    /// The keys of the rule's issuer, fetched again where the one that the assertion names is not among them.
+    /// The keys of the rule's issuer, fetched again where the one that the assertion names is not among them; and
+    /// whether they are others than before, for which the call waited.
     async fn keys_for(
         &self,
         assertion: &ForeignAssertion<'_>,
         credential: &Credential,
         federated: &Federated,
         fetching: Fetching,
-    ) -> Option<Arc<KnownKeys>> {
+    ) -> Result<(KnownHere, bool)> {
         let keys = &self.issuer_keys;
-        let entry = keys.entry(credential.account.org_id, &federated.issuer, federated.issuer_version);
-        if fetching == Fetching::Never {
-            return keys.known(&entry);
-        }
-        let known = Box::pin(keys.current(&entry)).await.ok()?;
+        let (issuer, version) = (&federated.issuer, federated.issuer_version);
+        let entry = keys.entry(credential.account.org_id, issuer, version, federated.stored_keys.as_ref());
         let (algorithm, (_, signature)) = (assertion.algorithm(), assertion.signed());
-        match known.set.named(assertion.kid(), algorithm, signature) {
-            Named::Unknown => Box::pin(keys.renewed(&entry)).await.ok(),
-            Named::Key(_) | Named::Unfit => Some(known),
+        if fetching == Fetching::Never {
+            let known = Box::pin(keys.known(&entry, (assertion.kid(), algorithm, signature))).await?;
+            return Ok((known, false));
         }
+        let before = keys.serving(&entry);
+        let mut known = Box::pin(keys.current(&entry)).await?;
+        let is_unknown = |known: &Arc<KnownKeys>| {
+            matches!(known.set.named(assertion.kid(), algorithm, signature), Named::Unknown)
+        };
+        if known.as_ref().is_some_and(is_unknown) {
+            known = Box::pin(keys.renewed(&entry)).await?;
+        }
+        let waited = match (&before, &known) {
+            (Some(before), Some(known)) => !Arc::ptr_eq(before, known),
+            (before, known) => before.is_some() != known.is_some(),
+        };
+        Ok((known.map_or(KnownHere::NotHere, KnownHere::Keys), waited))
     }
 
     /// Makes the verification that a rule would have made, and throws away what comes of it.
-    async fn verify_with_decoy(&self, assertion: &ForeignAssertion<'_>) -> Result<()> {
+    async fn verify_with_decoy(&self, assertion: &ForeignAssertion<'_>, asker: Asker) -> Result<()> {
         let (algorithm, (message, signature)) = (assertion.algorithm(), assertion.signed());
         let (key, padded) = decoy(algorithm, signature);
         let _: bool = match key.is_slow(algorithm) {
@@ -213,7 +284,7 @@ impl Authenticator {
             true => {
                 let message = message.to_owned();
                 let verify = move || key.verifies(algorithm, message.as_bytes(), &padded);
-                self.used_assertions.verify_slowly(verify).await?
+                self.used_assertions.verify_slowly(asker, verify).await?
             }
         };
         Ok(())

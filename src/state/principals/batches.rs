@@ -6,15 +6,16 @@
 //! exist works, whatever others at its address do.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::db;
-use crate::db::load_connections::LoadConnections;
-use crate::error::{Error, Reason};
+use crate::db::pool::Db;
+use crate::error::Reason;
+use crate::state::locks::lock;
 
 /// How many ids one query asks for.
 const BATCH: usize = 1_000;
@@ -38,7 +39,7 @@ impl Batches {
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
-    pub async fn exists(&self, db: &LoadConnections, id: Uuid) -> Outcome {
+    pub async fn exists(&self, db: &Db, id: Uuid) -> Outcome {
         loop {
             let (answer, mut outcome) = oneshot::channel();
             self.queue().push_back((id, answer));
@@ -57,7 +58,7 @@ impl Batches {
     }
 
     /// Asks for the ids that have waited longest.
-    async fn ask(&self, db: &LoadConnections) {
+    async fn ask(&self, db: &Db) {
         let batch: Vec<_> = {
             let mut queue = self.queue();
             let count = queue.len().min(BATCH);
@@ -69,9 +70,7 @@ impl Batches {
         let ids: Vec<Uuid> = batch.iter().map(|(id, _)| *id).collect();
         let find = async {
             let mut connection = db.take().await?;
-            let found = db::tokens::credentials::find_existing(connection.get(), &ids).await?;
-            connection.give_back();
-            Ok::<_, Error>(found)
+            db::tokens::credentials::find_existing(&mut connection, &ids).await
         };
         let found = tokio::time::timeout(TIMEOUT, find).await;
         let found: Result<HashSet<Uuid>, Reason> = match found {
@@ -89,6 +88,6 @@ impl Batches {
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<(Uuid, oneshot::Sender<Outcome>)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }

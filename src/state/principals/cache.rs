@@ -5,28 +5,28 @@
 //! progress as well as to the entries. It is bounded by the bytes that it takes, since an entry may
 //! be a thousand times as large as another.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use super::entry::{CacheEntry, Key, Known, Loaded, concerns, names};
-use super::index::{Flight, Index, lock};
+use super::entry::{CacheEntry, Key, Known, Loaded, Tenths, names};
+use super::index::{Flight, Index};
+use crate::domain::access::held::Held;
 use crate::domain::access::member::Member;
+use crate::domain::federation::issuer::Issuer;
 use crate::domain::values::subject::Subject;
 use crate::metrics::Counter;
+use crate::state::locks::lock;
 
 /// How long a missing id is remembered.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 /// How many missing ids are remembered.
 pub(super) const MAX_MISSING: usize = 10_000;
-/// So many keys of removed entries may wait for their turn, however few entries there are.
-pub(super) const FEW_REMOVED: usize = 8;
-/// The bytes of the map, the indexes and the queue for one entry, beside what it holds, as
+/// The bytes of the set and the index for one entry, beside what it holds, as
 /// `cargo bench --bench memory` measures them.
-pub(super) const ENTRY_WEIGHT: usize = 490;
+pub(super) const ENTRY_WEIGHT: usize = 165;
 /// The same for a missing id.
 pub(super) const MISSING_WEIGHT: usize = 300;
 /// A value that takes more than this part of the cache is not cached: it would push out too much.
@@ -36,9 +36,12 @@ pub(super) const MISSING_PART: usize = 8;
 
 /// The cache.
 pub struct Cache {
-    entries: papaya::HashMap<Key, CacheEntry, RandomState>,
+    /// The keys are not kept beside the entries: they are read from what is cached.
+    entries: papaya::HashSet<CacheEntry, RandomState>,
     pub(super) missing: papaya::HashMap<Key, Instant, RandomState>,
     pub(super) index: Mutex<Index>,
+    /// What the times of entries are counted from.
+    start: Instant,
     /// The most bytes that it may take.
     pub(super) capacity: usize,
     /// Entries that were dropped to make room.
@@ -49,9 +52,10 @@ impl Cache {
     /// An empty cache that takes at most this many bytes.
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: papaya::HashMap::with_hasher(RandomState::default()),
+            entries: papaya::HashSet::with_hasher(RandomState::default()),
             missing: papaya::HashMap::with_hasher(RandomState::default()),
             index: Mutex::default(),
+            start: Instant::now(),
             capacity,
             evictions: Counter::default(),
         }
@@ -61,8 +65,11 @@ impl Cache {
     pub fn get(&self, key: Key) -> Option<Loaded> {
         let entries = self.entries.pin();
         let entry = entries.get(&key)?;
-        entry.used.store(true, Ordering::Relaxed);
-        Some(entry.loaded.clone())
+        // Written only where that changes it: others read it on other cores.
+        if !entry.used.load(Ordering::Relaxed) {
+            entry.used.store(true, Ordering::Relaxed);
+        }
+        Some(Loaded { known: entry.known.clone(), at: entry.at.after(self.start) })
     }
 
     /// Whether the key was found to be missing a moment ago.
@@ -74,13 +81,22 @@ impl Cache {
         self.entries.len()
     }
 
+    /// All entries, with their slots.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<(u32, Known)> {
+        let entries = self.entries.pin();
+        entries.iter().map(|entry| (entry.slot, entry.known.clone())).collect()
+    }
+
     /// The bytes that it takes.
     pub fn weight(&self) -> usize {
         self.total(&lock(&self.index))
     }
 
     fn total(&self, index: &Index) -> usize {
-        index.weight + index.held.weight() + index.rules.weight() + self.missing.len() * MISSING_WEIGHT
+        let shared =
+            index.held.weight() + index.sets.weight() + index.rules.weight() + index.issuers.weight();
+        index.weight + shared + self.missing.len() * MISSING_WEIGHT
     }
 
     /// The load in progress for this key, or a new one.
@@ -111,37 +127,50 @@ impl Cache {
         }
         // A caller that asks after the next change must not join a load from before it.
         index.land(key, flight);
-        // Then it is in the queue already.
-        let replaced = self.remove(&mut index, key);
+        self.remove(&mut index, key);
         match found {
-            Some(known) => self.store(&mut index, key, known, began, replaced),
+            Some(known) => self.store(&mut index, key, known, began),
             None => self.remember_missing(&mut index, key),
         }
         while self.total(&index) > self.capacity && self.evict_one(&mut index) {}
         true
     }
 
-    fn store(&self, index: &mut Index, key: Key, known: Known, loaded: Instant, is_queued: bool) {
+    fn store(&self, index: &mut Index, key: Key, known: Known, began: Instant) {
+        debug_assert_eq!(key, known.key(), "something else was loaded");
         let own = ENTRY_WEIGHT + known.weight();
-        let weight = own + known.member().held.weight();
+        let held = &known.member().held;
+        let issuer = known.issuer().map_or(0, |issuer| issuer.weight());
+        let weight = own + held.weight() + held.sets_weight() + issuer;
         if weight > self.capacity / LARGEST_PART {
             tracing::debug!(?key, weight, "credential not cached");
             return;
         }
-        let weight = own + index.insert(key, known.member());
-        index.weight += weight;
-        let loaded = Loaded { known, at: loaded };
-        self.entries.pin().insert(key, CacheEntry { loaded, used: AtomicBool::new(false), weight });
-        if !is_queued {
-            index.order.push_back(key);
-        }
+        // The largest cache (1 TiB) has no room for 2³² entries: each takes more than 256 bytes.
+        let Some((slot, unshared)) = index.insert(&known) else { return };
+        let weight = u32::try_from(own + unshared).unwrap_or(u32::MAX);
+        index.weight += weight as usize;
+        // In a free slot that the hand comes to before others, it would be evicted before what was there
+        // before it: it is passed over once, as if it were used. Where it is the last in any case, it is not.
+        let used = AtomicBool::new(!index.slots.is_last(slot));
+        let at = Tenths::between(self.start, began);
+        self.entries.pin().insert(CacheEntry { known, at, weight, slot, used });
     }
 
     /// Lets it share what it holds and the rules of its org with the entries that have the same.
     pub fn share(&self, member: &mut Member) {
         let index = lock(&self.index);
         index.held.share(&mut member.held);
+        // Where it holds something of its own, the sets of that may be others' too.
+        if let Some(sets) = Arc::get_mut(&mut member.held).and_then(Held::sets_mut) {
+            index.sets.share(sets);
+        }
         index.rules.share(&mut member.rules);
+    }
+
+    /// Lets a rule share its issuer with the others for the same one.
+    pub fn share_issuer(&self, issuer: &mut Arc<Issuer>) {
+        lock(&self.index).issuers.share(issuer);
     }
 
     pub(super) fn remember_missing(&self, index: &mut Index, key: Key) {
@@ -164,30 +193,31 @@ impl Cache {
         }
     }
 
-    /// Evicts the oldest entry that was not used since it was last passed over. False if there is none.
+    /// Evicts the next entry that was not used since it was last passed over. False if there is none.
     fn evict_one(&self, index: &mut Index) -> bool {
-        while let Some(key) = index.order.pop_front() {
-            let used = self.entries.pin().get(&key).map(|entry| entry.used.swap(false, Ordering::Relaxed));
-            match used {
-                None => {}
-                Some(true) => index.order.push_back(key),
-                Some(false) => {
-                    self.remove(index, key);
-                    self.evictions.one();
-                    return true;
-                }
+        let entries = self.entries.pin();
+        // Entries are used meanwhile: after one round, the next one is evicted even so.
+        let mut left = entries.len();
+        while let Some(key) = index.slots.advance() {
+            let is_used = entries.get(&key).is_some_and(|entry| entry.used.swap(false, Ordering::Relaxed));
+            if is_used && left > 0 {
+                left -= 1;
+                continue;
             }
+            self.remove(index, key);
+            self.evictions.one();
+            return true;
         }
         false
     }
 
-    /// Removes an entry, and says whether there was one.
-    fn remove(&self, index: &mut Index, key: Key) -> bool {
+    fn remove(&self, index: &mut Index, key: Key) {
         let entries = self.entries.pin();
-        let Some(entry) = entries.remove(&key) else { return false };
-        index.remove(key, entry.member());
-        index.weight -= entry.weight;
-        true
+        if let Some(entry) = entries.get(&key) {
+            index.remove(entry.slot, &entry.known);
+            index.weight -= entry.weight as usize;
+            entries.remove(&key);
+        }
     }
 
     /// Drops what these subjects touch, and marks the loads in progress.
@@ -201,17 +231,8 @@ impl Cache {
                 if names(subject, key) {
                     self.forget_missing(&mut index, key);
                 }
-                let is_concerned = |entry: &CacheEntry| concerns(subject, key, entry.member());
-                if self.entries.pin().get(&key).is_some_and(is_concerned) {
-                    self.remove(&mut index, key);
-                }
+                self.remove(&mut index, key);
             }
-        }
-        // Removed entries are skipped in their turn; many of them make the queue long.
-        if index.order.len() > 2 * self.entries.len() + FEW_REMOVED {
-            let entries = self.entries.pin();
-            let mut seen = HashSet::new();
-            index.order.retain(|key| entries.contains_key(key) && seen.insert(*key));
         }
     }
 

@@ -1,34 +1,34 @@
-//! The cache: what a change drops, what is stored, and what it may take.
+//! The cache: what a change drops, what is stored, and how loads and changes meet.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cache::{Cache, ENTRY_WEIGHT, FEW_REMOVED, MAX_MISSING, MISSING_PART, MISSING_WEIGHT};
-use super::entry::{Key, Known};
-use super::index::lock;
+use proptest::prelude::*;
+
+use super::cache::{Cache, ENTRY_WEIGHT};
+use super::entry::{Key, Known, concerning, concerns};
 use super::shared::PLACE;
-use crate::domain::access::credential::Credential;
 use crate::domain::access::credential::tests::credential;
-use crate::domain::access::member::Member;
-use crate::domain::tokens::policy::{Ceilings, TokenPolicy};
 use crate::domain::values::ids::{AccountId, OrgId, TokenId};
-use crate::domain::values::permissions::Permission;
 use crate::domain::values::subject::Subject;
+use crate::state::locks::lock;
 
 /// A cache with room for this many entries without grants, and for what they share.
-fn cache_for(entries: usize) -> Cache {
+pub(super) fn cache_for(entries: usize) -> Cache {
     let known = of(1, 1, 1, &[]);
     let member = known.member();
-    let shared = member.held.weight() + member.rules.weight() + 2 * PLACE;
+    let shared = member.held.weight() + member.held.sets_weight() + member.rules.weight() + 3 * PLACE;
     Cache::new(entries * (ENTRY_WEIGHT + known.weight()) + shared)
 }
 
 /// What an entry weighs that shares nothing.
-fn alone(known: &Known) -> usize {
-    ENTRY_WEIGHT + known.weight() + known.member().held.weight() + PLACE
+pub(super) fn alone(known: &Known) -> usize {
+    let held = &known.member().held;
+    ENTRY_WEIGHT + known.weight() + held.weight() + held.sets_weight() + 2 * PLACE
 }
 
-fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
+pub(super) fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
     let mut credential = credential(grants);
     credential.credential_id = TokenId::from_u128(id).into();
     credential.account.account_id = AccountId::from_u128(account);
@@ -37,7 +37,7 @@ fn of(id: u128, account: u128, org: u128, grants: &[(&str, &str)]) -> Known {
     Known::Credential(Arc::new(credential))
 }
 
-fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
+pub(super) fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known {
     let mut member = credential(grants).account;
     member.account_id = AccountId::from_u128(account);
     member.org_id = OrgId::from_u128(org);
@@ -45,23 +45,16 @@ fn guest(account: u128, org: u128, home: u128, grants: &[(&str, &str)]) -> Known
     Known::Member(Arc::new(member))
 }
 
-fn token(id: u128) -> Key {
+pub(super) fn token(id: u128) -> Key {
     Key::Token(TokenId::from_u128(id))
 }
 
-fn member(org: u128, account: u128) -> Key {
+pub(super) fn member(org: u128, account: u128) -> Key {
     Key::Member(OrgId::from_u128(org), AccountId::from_u128(account))
 }
 
-fn key_of(known: &Known) -> Key {
-    match known {
-        Known::Credential(credential) => credential.credential_id.into(),
-        Known::Member(member) => Key::Member(member.org_id, member.account_id),
-    }
-}
-
 /// Puts it in as it would be loaded.
-fn put(cache: &Cache, known: &Known) -> bool {
+pub(super) fn put(cache: &Cache, known: &Known) -> bool {
     let known = match known {
         Known::Credential(credential) => {
             let mut credential = credential.as_ref().clone();
@@ -74,15 +67,22 @@ fn put(cache: &Cache, known: &Known) -> bool {
             Known::Member(Arc::new(member))
         }
     };
-    let key = key_of(&known);
+    let key = known.key();
     let flight = cache.join(key);
     let kept = cache.keep(key, &flight, Some(known), Instant::now());
     cache.leave(key, flight.clone());
     kept
 }
 
-fn has(cache: &Cache, id: u128) -> bool {
+pub(super) fn has(cache: &Cache, id: u128) -> bool {
     cache.get(token(id)).is_some()
+}
+
+/// The ids of the tokens that are cached, of so many.
+pub(super) fn cached(cache: &Cache, ids: u128) -> Vec<u128> {
+    // Not by `get`, which is a use.
+    let all: BTreeSet<Key> = cache.all().iter().map(|(_, known)| known.key()).collect();
+    (0..ids).filter(|id| all.contains(&token(*id))).collect()
 }
 
 #[test]
@@ -113,67 +113,113 @@ fn a_change_drops_what_it_names_and_nothing_else() {
     assert_eq!(cache.len(), 0);
 }
 
-#[test]
-fn entries_share_what_they_hold_and_their_rules() {
-    let cache = cache_for(100);
-    let shared = |mut member: Member| {
-        cache.share(&mut member);
-        (member.held, member.rules)
-    };
-    let grants = [("owner", "a"), ("invoices.read", "*")];
-    let one = Arc::new(Credential { account: credential(&grants).account, ..credential(&[]) });
-    assert!(put(&cache, &Known::Credential(one.clone())));
-    let (held, rules) = shared(credential(&grants).account);
-    assert!(Arc::ptr_eq(&one.account.held, &held) && Arc::ptr_eq(&one.account.rules, &rules));
-    let policy = TokenPolicy { allow_endless: true, ..TokenPolicy::default() };
-    let ruled = Member { rules: Arc::new(policy.within(&Ceilings::default())), ..credential(&[]).account };
-    let (held, rules) = shared(ruled);
-    assert!(rules.endless && *held != *one.account.held, "others than these are its own");
-    // They take their bytes once, and none after the last entry with them.
-    let alone = cache.weight();
-    let mut other = credential(&grants);
-    other.credential_id = TokenId::from_u128(7).into();
-    cache.share(&mut other.account);
-    assert!(put(&cache, &Known::Credential(Arc::new(other))));
-    assert!(cache.weight() < 2 * alone);
-    cache.invalidate(&[one.account.account_id.into()]);
-    assert_eq!(cache.weight(), 0);
+/// Two numbers of which the subjects have the same hash in this cache.
+fn colliding(cache: &Cache, subject: impl Fn(u128) -> Subject) -> (u128, u128) {
+    let index = lock(&cache.index);
+    let mut seen = HashMap::new();
+    (1..).find_map(|id| seen.insert(index.hash(subject(id)), id).map(|other| (other, id))).unwrap()
 }
 
 #[test]
-fn what_is_loaded_again_stands_in_the_queue_once() {
-    let cache = cache_for(100);
-    for _ in 0..1_000 {
-        assert!(put(&cache, &of(1, 1, 1, &[])));
-    }
-    assert_eq!(lock(&cache.index).order.len(), 1);
-    // Also where it was dropped in between: then as often as there are entries, and a few times more.
-    for _ in 0..1_000 {
-        cache.invalidate(&[TokenId::from_u128(1).into()]);
-        assert!(put(&cache, &of(1, 1, 1, &[])));
-    }
-    assert!(lock(&cache.index).order.len() <= 2 + FEW_REMOVED);
-}
-
-#[test]
-fn what_is_shared_weighs_the_same_whoever_loads_it_first() {
-    let grants = [("invoices.read", "*"), ("invoices.write", "customers/acme")];
-    let narrowed = || {
-        let mut narrowed = credential(&grants);
-        narrowed.credential_id = TokenId::from_u128(7).into();
-        narrowed.restrictions.scopes = vec![Permission::parse("invoices.read").unwrap()];
-        narrowed
-    };
-    let weigh = |credentials: [Credential; 2]| {
+fn ids_with_the_same_hash_are_told_apart() {
+    let account: fn(u128) -> Subject = |id| AccountId::from_u128(id).into();
+    let org: fn(u128) -> Subject = |id| OrgId::from_u128(id).into();
+    let owners: fn(u128) -> Subject = |id| Subject::Owners(OrgId::from_u128(id));
+    for subject in [account, org, owners] {
         let cache = cache_for(100);
-        for mut credential in credentials {
-            cache.share(&mut credential.account);
-            credential.prepare();
-            assert!(put(&cache, &Known::Credential(Arc::new(credential))));
+        let (one, other) = colliding(&cache, subject);
+        for (id, of_id) in [(1, one), (2, one), (3, other), (4, other)] {
+            assert!(put(&cache, &of(id, of_id, of_id, &[("owner", "a")])));
         }
-        lock(&cache.index).held.weight()
-    };
-    assert_eq!(weigh([narrowed(), credential(&grants)]), weigh([credential(&grants), narrowed()]));
+        cache.invalidate(&[TokenId::from_u128(4).into(), subject(one)]);
+        assert_eq!(cached(&cache, 10), [3], "{}", subject(one));
+        cache.invalidate(&[subject(other)]);
+        assert!(lock(&cache.index).is_empty());
+    }
+}
+
+/// What happens to a cache.
+#[derive(Clone, Debug)]
+enum Step {
+    PutToken { id: u128, account: u128, org: u128, owns: bool },
+    PutGuest { account: u128, org: u128, home: u128, owns: bool },
+    Get(Key),
+    Invalidate(Subject),
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let numbers = || (0..100_u128, 0..30_u128, 0..10_u128, 0..10_u128, prop::bool::weighted(0.2));
+    let subject = numbers().prop_flat_map(|(id, account, org, ..)| {
+        prop_oneof![
+            Just(TokenId::from_u128(id).into()),
+            Just(AccountId::from_u128(account).into()),
+            Just(OrgId::from_u128(org).into()),
+            Just(Subject::Owners(OrgId::from_u128(org))),
+        ]
+    });
+    prop_oneof![
+        400 => numbers().prop_map(|(id, account, org, _, owns)| Step::PutToken { id, account, org, owns }),
+        200 => numbers().prop_map(|(_, account, org, home, owns)| Step::PutGuest { account, org, home, owns }),
+        200 => numbers().prop_map(|(id, ..)| Step::Get(token(id))),
+        100 => subject.prop_map(Step::Invalidate),
+        1 => Just(Step::Clear),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_set_and_the_index_say_the_same(
+        steps in prop::collection::vec(step(), 0..1_000),
+        entries in prop_oneof![Just(100), Just(1_000)],
+    ) {
+        let cache = cache_for(entries);
+        // What a cache without a limit has.
+        let mut model: HashMap<Key, Known> = HashMap::new();
+        let grants = |owns: bool| if owns { &[("owner", "a")][..] } else { &[] };
+        for step in steps {
+            let known = match step {
+                Step::PutToken { id, account, org, owns } => of(id, account, org, grants(owns)),
+                Step::PutGuest { account, org, home, owns } => guest(account, org, home, grants(owns)),
+                Step::Get(key) => {
+                    assert!(cache.get(key).is_none_or(|found| found.known.key() == key));
+                    continue;
+                }
+                Step::Invalidate(subject) => {
+                    cache.invalidate(&[subject]);
+                    model.retain(|key, known| !concerns(subject, *key, known.member()));
+                    continue;
+                }
+                Step::Clear => {
+                    cache.clear();
+                    model.clear();
+                    continue;
+                }
+            };
+            assert!(put(&cache, &known));
+            model.insert(known.key(), known);
+            assert!(cache.weight() <= cache.capacity);
+        }
+        let all = cache.all();
+        let index = lock(&cache.index);
+        let mut dependent = BTreeSet::new();
+        for (slot, known) in &all {
+            assert_eq!(index.slots.get(*slot).map(Known::key), Some(known.key()));
+            let subjects = |known: &Known| concerning(known.member()).collect::<Vec<_>>();
+            assert_eq!(subjects(known), subjects(&model[&known.key()]));
+            dependent.extend(subjects(known).into_iter().map(|subject| (index.hash(subject), *slot)));
+        }
+        assert_eq!((index.slots.len(), &index.dependent), (all.len(), &dependent));
+        drop(index);
+        if cache.evictions.get() == 0 {
+            assert_eq!(all.len(), model.len());
+        }
+        cache.invalidate(&(0..10).map(|org| OrgId::from_u128(org).into()).collect::<Vec<_>>());
+        assert!(lock(&cache.index).is_empty());
+        assert_eq!((cache.len(), cache.weight()), (0, 0));
+    }
 }
 
 #[test]
@@ -237,69 +283,6 @@ fn a_reading_of_the_former_database_is_read_again_and_hears_of_changes() {
 }
 
 #[test]
-fn it_is_bounded_and_keeps_what_is_used() {
-    let cache = cache_for(40);
-    for token in 0..40 {
-        put(&cache, &of(token, token, 1, &[]));
-    }
-    assert!(has(&cache, 0));
-    for token in 40..45 {
-        put(&cache, &of(token, token, 1, &[]));
-    }
-    assert_eq!(cache.len(), 40);
-    assert!(has(&cache, 0) && !has(&cache, 1) && has(&cache, 44));
-    // Missing ids take their part, and push out entries.
-    for id in 0..20_001 {
-        let flight = cache.join(token(id));
-        assert!(cache.keep(token(id), &flight, None, Instant::now()));
-    }
-    assert!(cache.weight() <= cache.capacity && cache.len() < 40);
-    assert!(cache.missing.len() * MISSING_WEIGHT <= cache.capacity / MISSING_PART);
-    let cache = Cache::new(1 << 30);
-    for id in 0..20_001 {
-        cache.remember_missing(&mut lock(&cache.index), token(id));
-    }
-    assert!(cache.missing.len() <= MAX_MISSING);
-    for id in 0..20_001 {
-        cache.remember_missing(&mut lock(&cache.index), member(1, id));
-    }
-    assert!(lock(&cache.index).missing.len() <= MAX_MISSING && cache.missing.len() <= MAX_MISSING);
-    for token in 100..200 {
-        put(&cache, &of(token, token, 1, &[]));
-        cache.invalidate(&[OrgId::from_u128(1).into()]);
-    }
-    let index = lock(&cache.index);
-    assert!(index.order.len() <= 2 * FEW_REMOVED && index.accounts.is_empty() && index.orgs.is_empty());
-    assert_eq!((index.weight, index.held.weight(), index.rules.weight()), (0, 0, 0));
-}
-
-#[test]
-fn it_is_bounded_by_what_entries_hold_and_not_by_their_number() {
-    // Others than those of any other account.
-    let large = |id: u128| {
-        let names: Vec<String> = (0..100).map(|n| format!("noun{id}_{n}.read")).collect();
-        let many: Vec<_> = names.iter().map(|name| (name.as_str(), "*")).collect();
-        of(id, id, 1, &many)
-    };
-    let small = of(1, 1, 1, &[]);
-    assert!(alone(&large(2)) > 10 * alone(&small));
-    let cache = Cache::new(20 * alone(&large(1_000)));
-    for id in 0..1_000 {
-        put(&cache, &if id % 2 == 0 { of(id, id, 1, &[]) } else { large(id) });
-        assert!(cache.weight() <= cache.capacity);
-    }
-    let held = cache.len();
-    assert!((20..60).contains(&held), "{held}");
-    // What would take too much of it is loaded again each time, and takes nothing.
-    let cache = cache_for(30);
-    assert!(put(&cache, &small) && put(&cache, &large(2)));
-    assert!(has(&cache, 1) && !has(&cache, 2));
-    // Also where it was small before.
-    assert!(put(&cache, &large(1)));
-    assert!(!has(&cache, 1) && cache.weight() == 0);
-}
-
-#[test]
 fn a_look_that_nobody_waits_for_any_more_is_forgotten() {
     let cache = cache_for(100);
     let key = token(7);
@@ -339,8 +322,7 @@ fn what_is_known_of_a_guest_hangs_on_its_home_too() {
         let kept: Vec<usize> = (0..4).filter(|key| cache.get(keys[*key]).is_some()).collect();
         assert_eq!(kept, left, "{subject}");
         cache.clear();
-        let index = lock(&cache.index);
-        assert!(index.accounts.is_empty() && index.orgs.is_empty());
+        assert!(lock(&cache.index).is_empty());
     }
     // Overlapped by a change at home; found missing while it becomes a member, or soon after.
     let cache = cache_for(100);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::values::client_address::ClientAddress;
-use crate::domain::values::networks::{Reach, neighbourhoods};
+use crate::domain::values::networks::{Neighbourhood, Reach};
 use crate::error::{Error, Reason};
 
 /// The time in which failures are counted.
@@ -24,11 +24,7 @@ const SLOTS: usize = 1 << 15;
 
 /// How many failures of a network of this size are allowed within `WINDOW`.
 const fn limit(reach: Reach) -> u32 {
-    match reach {
-        Reach::Host => HOST_LIMIT,
-        Reach::Home => 4 * HOST_LIMIT,
-        Reach::Site => 20 * HOST_LIMIT,
-    }
+    reach.hosts() * HOST_LIMIT
 }
 
 /// The counts.
@@ -117,8 +113,8 @@ impl Failures {
     }
 
     fn slots_of(&self, from: ClientAddress) -> impl Iterator<Item = (&Slot, u32)> {
-        let networks = from.shown().map(neighbourhoods).unwrap_or_default();
-        networks.into_iter().map(|network| {
+        let host = from.shown().map(Neighbourhood::of_host);
+        host.into_iter().flat_map(Neighbourhood::and_wider).map(|network| {
             let place = self.hasher.hash_one(network) as usize % SLOTS;
             (&self.slots[place], limit(network.reach))
         })
@@ -142,7 +138,8 @@ mod tests {
 
     /// Counts, of which no two networks of these addresses have the same one.
     fn without_shared_counts(addresses: &[ClientAddress]) -> Failures {
-        let networks = addresses.iter().flat_map(|address| neighbourhoods(address.shown().unwrap()));
+        let networks =
+            addresses.iter().flat_map(|address| Neighbourhood::of_host(address.shown().unwrap()).and_wider());
         let networks = networks.collect::<HashSet<_>>().len();
         let counts = |failures: &Failures| {
             let slots = addresses.iter().flat_map(|address| failures.slots_of(*address));

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::index::lock;
 use crate::crypto::seal::MasterKeys;
-use crate::db::load_connections::{LoadConnection, LoadConnections};
+use crate::db::connections::Connection;
+use crate::db::pool::Db;
 use crate::db::tokens::principals::{self, Found, LoadedWith};
 use crate::domain::access::credential::Credential;
 use crate::domain::tokens::policy::Ceilings;
 use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
 use crate::error::{Error, Reason, Result};
+use crate::state::locks::lock;
 
 /// How long one load from the database may take.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ type Outcome = Result<Option<Credential>, Reason>;
 /// The tokens that wait to be read. Each is waited for by a call, and calls are limited.
 pub(super) struct TokenLoads {
     waiting: Mutex<VecDeque<Waiting>>,
-    connections: LoadConnections,
+    connections: Db,
     /// The token that was read last, used as a decoy for ids that do not exist.
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     ceilings: Ceilings,
@@ -42,11 +43,7 @@ struct Waiting {
 }
 
 impl TokenLoads {
-    pub(super) fn new(
-        connections: LoadConnections,
-        ceilings: Ceilings,
-        master: Arc<MasterKeys>,
-    ) -> Arc<Self> {
+    pub(super) fn new(connections: Db, ceilings: Ceilings, master: Arc<MasterKeys>) -> Arc<Self> {
         Arc::new(Self { waiting: Mutex::default(), connections, decoy: Mutex::default(), ceilings, master })
     }
 
@@ -97,7 +94,7 @@ impl TokenLoads {
     }
 
     /// Reads tokens, and answers those that wait for them, until none waits.
-    async fn read(&self, mut connection: LoadConnection, mut batch: Vec<Waiting>) {
+    async fn read(&self, mut connection: Connection, mut batch: Vec<Waiting>) {
         while !batch.is_empty() {
             let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
             let found = tokio::time::timeout(LOAD_TIMEOUT, self.find(&mut connection, &ids)).await;
@@ -123,18 +120,17 @@ impl TokenLoads {
             let works = outcomes.iter().all(Result::is_ok);
             answer(batch, outcomes);
             if !works {
-                // It is asked whether it works before it is used again.
+                // It may have been left half-way.
                 return;
             }
             batch = self.next();
         }
-        connection.give_back();
     }
 
-    async fn find(&self, connection: &mut LoadConnection, ids: &[TokenId]) -> Result<Vec<Found>> {
+    async fn find(&self, connection: &mut Connection, ids: &[TokenId]) -> Result<Vec<Found>> {
         let decoy = *lock(&self.decoy);
         let with = LoadedWith { ceilings: &self.ceilings, master: &self.master };
-        let found = principals::find(connection.get(), ids, decoy, with).await?;
+        let found = principals::find(connection, ids, decoy, with).await?;
         if let Some(credential) = found.iter().flatten().flatten().next()
             && let CredentialId::Token(id) = credential.credential_id
         {

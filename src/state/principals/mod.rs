@@ -9,10 +9,15 @@ pub mod cache;
 #[cfg(test)]
 mod cache_tests;
 pub mod entry;
+#[cfg(test)]
+mod eviction_tests;
 pub mod failures;
 pub mod index;
 mod loads;
 mod shared;
+#[cfg(test)]
+mod sharing_tests;
+mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +30,10 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::CredentialLimits;
+use crate::crypto::password_places::Asker;
 use crate::crypto::seal::MasterKeys;
 use crate::db;
-use crate::db::load_connections::{LoadConnection, LoadConnections};
+use crate::db::pool::Db;
 use crate::db::tokens::principals::LoadedWith;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
@@ -62,7 +68,7 @@ pub struct Principals {
     /// Where ids are looked up that are likely not to exist.
     batches: Batches,
     /// Its own: no flood of misses takes a connection from a write.
-    loads: LoadConnections,
+    loads: Db,
     places: Semaphore,
     tokens: Arc<TokenLoads>,
     /// The number of loads from the database.
@@ -127,7 +133,7 @@ impl Authenticated {
 impl Principals {
     /// An empty cache in front of this pool.
     pub fn new(
-        loads: LoadConnections,
+        loads: Db,
         feed: Arc<Feed>,
         clock: Clock,
         limits: CredentialLimits,
@@ -194,6 +200,16 @@ impl Principals {
     /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whose turn a verification is: that of the org whose credential was found, and for an address with too many
+    /// failures that of a stranger. None for such an address where nothing was found: its answer says so anyway.
+    pub fn verifier_of(&self, found: Option<OrgId>, from: ClientAddress) -> Option<Asker> {
+        match (found, self.failures.are_too_many(from)) {
+            (Some(org_id), false) => Some(Asker::Known(org_id)),
+            (None, true) => None,
+            (Some(_), true) | (None, false) => Some(Asker::Stranger(from)),
+        }
     }
 
     /// Counts one more failure of this address, and returns the error for it: `THROTTLED` after too
@@ -388,11 +404,12 @@ impl Principals {
     async fn look(&self, key: Key) -> Result<Option<Known>> {
         Ok(match key {
             Key::Token(id) => self.tokens.load(id).await?.map(|found| self.credential_of(found)),
+            // Where all connections were dropped meanwhile, what was read may be of the former database: it is read
+            // again.
             Key::Session(id) => loop {
                 let mut connection = self.loads.take().await?;
-                let found =
-                    db::tokens::principals::find_session(connection.get(), id, &self.ceilings).await?;
-                if give_back(connection) {
+                let found = db::tokens::principals::find_session(&mut connection, id, &self.ceilings).await?;
+                if !connection.is_dropped() {
                     break found.map(|found| self.credential_of(found));
                 }
             },
@@ -400,16 +417,16 @@ impl Principals {
                 let mut connection = self.loads.take().await?;
                 let with = LoadedWith { ceilings: &self.ceilings, master: &self.master };
                 let found =
-                    db::federation::credentials::find(connection.get(), id, with, &self.federation).await?;
-                if give_back(connection) {
+                    db::federation::credentials::find(&mut connection, id, with, &self.federation).await?;
+                if !connection.is_dropped() {
                     break found.map(|found| self.credential_of(found));
                 }
             },
             Key::Member(org_id, account_id) => loop {
                 let mut connection = self.loads.take().await?;
-                let (db, ceilings) = (connection.get(), &self.ceilings);
+                let (db, ceilings) = (&mut connection, &self.ceilings);
                 let found = db::tokens::principals::find_member(db, org_id, account_id, ceilings).await?;
-                if give_back(connection) {
+                if !connection.is_dropped() {
                     break found.map(|mut found| {
                         self.cache.share(&mut found);
                         found.held.prepare();
@@ -422,18 +439,13 @@ impl Principals {
 
     fn credential_of(&self, mut found: Credential) -> Known {
         self.cache.share(&mut found.account);
+        if let Some(federated) = &mut found.federated {
+            self.cache.share_issuer(&mut federated.issuer);
+        }
         // Worked out here, once, and not on each call.
         found.prepare();
         Known::Credential(Arc::new(found))
     }
-}
-
-/// Gives a connection back. False if all connections were dropped meanwhile: what was read may be of the
-/// former database, and is read again.
-fn give_back(connection: LoadConnection) -> bool {
-    let counts = !connection.is_dropped();
-    connection.give_back();
-    counts
 }
 
 /// The id of a credential, which any client may name; none of an account, which only a caller that

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 /// The bytes of the map for one value, and what the allocator adds to the parts of the value.
-pub(super) const PLACE: usize = 240;
+pub(super) const PLACE: usize = 120;
 
 /// Each value once, with the entries that have it, and the bytes that all values take.
 pub(super) struct Shared<T> {
@@ -16,9 +16,10 @@ pub(super) struct Shared<T> {
 }
 
 struct Uses {
-    entries: usize,
-    /// What the value weighed when it was entered.
-    weight: usize,
+    /// No more than there are entries in the cache.
+    entries: u32,
+    /// What the value weighed when it was entered; 4 GiB if it was more.
+    weight: u32,
 }
 
 impl<T: Eq + Hash> Shared<T> {
@@ -50,9 +51,9 @@ impl<T: Eq + Hash> Shared<T> {
                 0
             }
             Entry::Vacant(place) => {
-                let weight = (self.weigh)(value) + PLACE;
+                let weight = u32::try_from((self.weigh)(value) + PLACE).unwrap_or(u32::MAX);
                 place.insert(Uses { entries: 1, weight });
-                self.weight += weight;
+                self.weight += weight as usize;
                 0
             }
         }
@@ -66,7 +67,7 @@ impl<T: Eq + Hash> Shared<T> {
         }
         known.get_mut().entries -= 1;
         if known.get().entries == 0 {
-            self.weight -= known.remove().weight;
+            self.weight -= known.remove().weight as usize;
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Every RPC that changes something writes one event, which says who, what, where and
 //! from where, and contains no secret; and nothing else writes one.
 
+use countersign::db::pool::Db;
 use countersign::domain::access::work::Work;
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::domain::values::token_string::TokenString;
 use countersign::grpc::layers::access::row;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ struct Written {
 }
 
 /// The events written since the last check.
-async fn news(db: &PgPool, seen: &mut Vec<Uuid>) -> Vec<Written> {
+async fn news(db: &Db, seen: &mut Vec<Uuid>) -> Vec<Written> {
     let rows: Vec<Written> = sqlx::query_as(
         "select e.org_id, e.event_id, e.type as kind, e.actor_id, e.operator, e.address, e.request_id, e.resource_ids,
                 e.changes::text as changes, e::text as whole, f.subjects
@@ -136,9 +136,9 @@ async fn every_change_is_one_event_and_nothing_else_is() {
     let org = server.org().await;
     let (target, client) = server.account(&org.id, "target", &[]).await;
     let (_, member) = server.account(&org.id, "member", &[("member", "*")]).await;
-    let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
+    let things = Things::new(&server, &org, target, client.token().into());
     let operator_id = server.operator.caller().await.unwrap().account.unwrap().id;
-    let db = &server.state.db.pool();
+    let db = &server.state.db;
     let mut seen = Vec::new();
     let mut walked = 0_u128;
 

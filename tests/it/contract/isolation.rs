@@ -75,7 +75,7 @@ impl Twin {
 
     fn things<'a>(&'a self, server: &'a TestServer) -> Things<'a> {
         let (target, target_token) = (self.target.clone(), self.target_token.clone());
-        Things { server, org: &self.org, target, target_token }
+        Things::new(server, &self.org, target, target_token)
     }
 
     /// The id of this org's that a field names; none for one that names no such thing.

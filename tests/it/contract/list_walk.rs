@@ -131,7 +131,7 @@ impl List {
 async fn grow(server: &TestServer, org: &Org, target: &pb::Account, n: usize) {
     let issuer = federation::issuer(server, &org.id, &format!("late-{n}")).await;
     federation::rule(server, &org.id, federation::rule_for(&issuer.id, &target.id)).await;
-    let things = Things { server, org, target: target.clone(), target_token: String::new() };
+    let things = Things::new(server, org, target.clone(), String::new());
     presented(server, &things.rule().await, &format!("late-{n}")).await;
     server.org().await;
     server.account(&org.id, &format!("late-{n}"), &[]).await;
@@ -170,7 +170,7 @@ async fn a_page_token_is_good_for_one_question_of_one_caller() {
     let org = server.org().await;
     server.resources(&org.id, &["a/b"]).await;
     let (target, client) = server.account(&org.id, "target", &[("auditor", "*"), ("x.y", "a")]).await;
-    let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
+    let things = Things::new(&server, &org, target, client.token().into());
     let operator = &server.operator;
     for n in 0..2 {
         invite(operator, &org.id, &format!("invited-{n}@example.org"), &[]).await.unwrap();
@@ -250,7 +250,7 @@ async fn pages_hold_every_row_once_while_others_are_made() {
     let org = server.org().await;
     server.resources(&org.id, &["a/b", "m", "z"]).await;
     let (target, client) = server.account(&org.id, "target", &[("auditor", "*"), ("x.y", "a")]).await;
-    let things = Things { server: &server, org: &org, target, target_token: client.token().into() };
+    let things = Things::new(&server, &org, target, client.token().into());
     let mut made = 3;
     for n in 0..made {
         grow(&server, &org, &things.target, n).await;

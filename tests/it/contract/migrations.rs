@@ -19,11 +19,11 @@ async fn names(pool: &PgPool, sql: &'static str) -> Vec<String> {
 async fn from_empty_to_head_and_again() {
     let database = Database::create_empty().await;
     let pool = database.pool();
-    assert!(matches!(schema::check(&pool).await, Err(SchemaError::Missing)));
+    assert!(matches!(schema::check(&database.db()).await, Err(SchemaError::Missing)));
     for _ in 0..2 {
         let mut connection = PgConnection::connect_with(&database.options()).await.unwrap();
         schema::migrate(&mut connection).await.unwrap();
-        schema::check(&pool).await.unwrap();
+        schema::check(&database.db()).await.unwrap();
     }
     let recorded: i64 =
         sqlx::query_scalar("select count(*) from schema_versions").fetch_one(&pool).await.unwrap();
@@ -47,7 +47,7 @@ async fn many_at_once_leave_one_schema() {
             });
         }
     });
-    schema::check(&database.pool()).await.unwrap();
+    schema::check(&database.db()).await.unwrap();
 }
 
 #[tokio::test]
@@ -55,15 +55,15 @@ async fn a_schema_that_does_not_fit_is_refused_in_words() {
     let database = Database::create().await;
     let pool = database.pool();
     sqlx::query("insert into schema_versions values (1000, 2)").execute(&pool).await.unwrap();
-    schema::check(&pool).await.expect("a newer schema that old binaries can live with");
+    schema::check(&database.db()).await.expect("a newer schema that old binaries can live with");
     sqlx::query("update schema_versions set oldest_binary = 999 where version = 1000")
         .execute(&pool)
         .await
         .unwrap();
-    let refused = schema::check(&pool).await.unwrap_err();
+    let refused = schema::check(&database.db()).await.unwrap_err();
     assert!(refused.to_string().contains("this binary is too old"), "{refused}");
     sqlx::query("delete from schema_versions where version > 1").execute(&pool).await.unwrap();
-    let refused = schema::check(&pool).await.unwrap_err();
+    let refused = schema::check(&database.db()).await.unwrap_err();
     assert!(refused.to_string().contains("countersign migrate"), "{refused}");
 }
 

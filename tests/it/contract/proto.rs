@@ -4,14 +4,10 @@
 use std::collections::BTreeSet;
 
 use countersign::error::Reason;
-use countersign::grpc::pb::{self, DESCRIPTORS};
-use prost::Message as _;
-use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use countersign::grpc::pb;
+use prost_types::{DescriptorProto, FileDescriptorProto};
 
-fn files() -> Vec<FileDescriptorProto> {
-    let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
-    set.file.into_iter().filter(|file| file.package() == "countersign.v1").collect()
-}
+use crate::harness::{files, is_stream};
 
 /// The paths of all RPCs.
 pub fn rpcs() -> Vec<String> {
@@ -32,19 +28,10 @@ pub fn unary() -> Vec<String> {
     rpcs().into_iter().filter(|rpc| !is_stream(rpc)).collect()
 }
 
-/// Whether an RPC answers with a stream.
-pub fn is_stream(rpc: &str) -> bool {
-    let (_, name) = rpc.rsplit_once('/').unwrap();
-    let files = files();
-    let mut methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
-    methods.any(|method| method.name() == name && method.server_streaming())
-}
-
 /// The request and the response message of an RPC, by its path.
 pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
-    let files = files();
     let (_, name) = rpc.rsplit_once('/').unwrap();
-    let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let methods = files().iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
     let method = methods.into_iter().find(|method| method.name() == name).unwrap();
     (message(method.input_type()).unwrap(), message(method.output_type()).unwrap())
 }
@@ -52,8 +39,8 @@ pub fn messages(rpc: &str) -> (DescriptorProto, DescriptorProto) {
 /// A message of ours by its full name; none for one within another, such as a map's entry.
 pub fn message(path: &str) -> Option<DescriptorProto> {
     let name = path.strip_prefix(".countersign.v1.")?;
-    let mut all = files().into_iter().flat_map(|file| file.message_type);
-    all.find(|message| message.name() == name)
+    let mut all = files().iter().flat_map(|file| &file.message_type);
+    all.find(|message| message.name() == name).cloned()
 }
 
 /// The comment that stands before the element at this path.
@@ -69,9 +56,9 @@ fn every_rpc_says_who_may_call_it_and_why_it_fails() {
     let reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
     for file in files() {
         for (s, service) in file.service.iter().enumerate() {
-            assert!(!comment(&file, &[6, s as i32]).is_empty(), "{} has no comment", service.name());
+            assert!(!comment(file, &[6, s as i32]).is_empty(), "{} has no comment", service.name());
             for (m, method) in service.method.iter().enumerate() {
-                let text = comment(&file, &[6, s as i32, 2, m as i32]);
+                let text = comment(file, &[6, s as i32, 2, m as i32]);
                 assert!(text.contains("The caller must"), "{}: {text}", method.name());
                 let changes = [
                     "Changes",
@@ -121,9 +108,9 @@ fn every_field_says_what_it_takes() {
     for file in files() {
         for (m, message) in file.message_type.iter().enumerate() {
             let name = message.name();
-            assert!(!comment(&file, &[4, m as i32]).is_empty(), "{name} has no comment");
+            assert!(!comment(file, &[4, m as i32]).is_empty(), "{name} has no comment");
             for (f, field) in message.field.iter().enumerate() {
-                let text = comment(&file, &[4, m as i32, 2, f as i32]);
+                let text = comment(file, &[4, m as i32, 2, f as i32]);
                 let presence =
                     ["Required", "Optional", "Output only"].iter().any(|word| text.starts_with(word));
                 let needs_presence =
@@ -137,7 +124,7 @@ fn every_field_says_what_it_takes() {
         }
         for (e, kind) in file.enum_type.iter().enumerate() {
             for (v, value) in kind.value.iter().enumerate() {
-                let text = comment(&file, &[5, e as i32, 2, v as i32]);
+                let text = comment(file, &[5, e as i32, 2, v as i32]);
                 assert!(!text.is_empty(), "{} has no comment", value.name());
             }
         }
@@ -150,12 +137,12 @@ fn every_reason_is_published_and_every_published_one_exists() {
         let name = format!("ERROR_REASON_{}", reason.name());
         assert!(pb::ErrorReason::from_str_name(&name).is_some(), "{name} is not published");
     }
-    let file = files().into_iter().find(|file| file.name().ends_with("error_reason.proto")).unwrap();
+    let file = files().iter().find(|file| file.name().ends_with("error_reason.proto")).unwrap();
     for (v, value) in file.enum_type[0].value.iter().enumerate().skip(1) {
         let name = value.name().strip_prefix("ERROR_REASON_").unwrap();
         let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
         let reason = reason.unwrap_or_else(|| panic!("{name} is published and never sent"));
-        let text = comment(&file, &[5, 0, 2, v as i32]);
+        let text = comment(file, &[5, 0, 2, v as i32]);
         let code = code_name(*reason);
         assert!(text.starts_with(&format!("{code}. ")), "{name} comes with {code}: {text}");
         assert!(text.contains("Example: "), "{name} has no example");

@@ -30,7 +30,7 @@ async fn a_caller_without_the_right_waits_for_no_lock() {
     let grant_id =
         server.operator.accounts().list_grants(list).await.unwrap().into_inner().grants[0].grant_id.clone();
     let account_id = target.id.clone();
-    let things = Things { server: &server, org: &org, target, target_token };
+    let things = Things::new(&server, &org, target, target_token);
     let callers = callers(&server, &org).await;
     let (_, local) = server.account(&org.id, "local", &[("manager", "b")]).await;
     local.caller().await.unwrap();

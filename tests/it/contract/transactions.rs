@@ -11,6 +11,7 @@ const BEGIN: &[&str] = &[
     "commands/issuer.rs",
     "commands/keys.rs",
     "db/accounts/list.rs",
+    "db/connections.rs",
     "db/distribution.rs",
     "db/events/feed.rs",
     "db/pool.rs",
@@ -44,6 +45,12 @@ const SERVER: &[&str] = &[
     "jobs/reminders.rs",
 ];
 
+/// What reads over a connection of its own, beside the server's own work: a place comes before it.
+const READING: &[&str] = &["flows/reading.rs"];
+
+/// What reads as the server itself: a job and a command.
+const SERVER_READING: &[&str] = &["flows/password_reset.rs", "flows/shown_links.rs"];
+
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -72,14 +79,26 @@ fn transactions_of_calls_begin_in_one_place() {
     assert_eq!(
         files_with(&[
             "db.begin(",
-            "pool.begin",
-            "pool().begin",
+            "main.begin(",
             "b.begin()",
+            "connection.begin()",
             ".begin_with(",
-            "Transaction::begin(connection"
+            "Manager::begin(",
+            "Transaction::begin(self.acquire"
         ]),
         listed(BEGIN)
     );
+    let of_calls = |file: &String| ["grpc/", "flows/", "http/"].iter().any(|folder| file.starts_with(folder));
+    let read = files_with(&[
+        "db.acquire()",
+        "db.take()",
+        "main.acquire()",
+        "main.take()",
+        "&state.db",
+        "&self.state.db",
+    ]);
+    let read: BTreeSet<_> = read.into_iter().filter(of_calls).collect();
+    assert_eq!(read, listed(&[READING, SERVER_READING].concat()));
     assert_eq!(files_with(&["begin_job("]), listed(JOBS));
     assert_eq!(files_with(&["Author::server(", "fn server(org_id"]), listed(SERVER));
 }

@@ -593,10 +593,10 @@ async fn an_origin_ends_with_its_last_token() {
         sqlx::query_scalar::<_, i64>("select count(*) from token_origins").fetch_one(db).await.unwrap()
     };
     // The rows go a day later.
-    sweep::sweep(&db.pool(), clock.now()).await.unwrap();
+    sweep::sweep(db, clock.now()).await.unwrap();
     assert_eq!(count().await, 4);
     clock.advance(Duration::from_secs(23 * 3_600 + 1_800));
-    sweep::sweep(&db.pool(), clock.now()).await.unwrap();
+    sweep::sweep(db, clock.now()).await.unwrap();
     assert_eq!(count().await, 2);
 }
 

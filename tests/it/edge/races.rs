@@ -2,13 +2,18 @@
 
 use countersign::clock::Clock;
 use countersign::config::SigningAlgorithm::EdDsa;
-use countersign::db::{keys, pool};
-use countersign::domain::values::ids::AccountId;
+use countersign::db::keys;
+use countersign::db::tokens::credentials;
+use countersign::domain::values::ids::{AccountId, CredentialId, OrgId, TokenId};
 use countersign::grpc::pb;
 use pb::convert_account_request::Identity;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tonic::{Code, Status};
 
-use crate::harness::{Client, Database, TestServer, by_id, grant, master_keys, reason, refused, token_for};
+use crate::federation::World;
+use crate::harness::{
+    Client, Database, TestServer, by_id, grant, master_keys, reason, refused, token_for, until,
+};
 
 fn wins<T>(results: &[Result<T, Status>]) -> usize {
     results.iter().filter(|result| result.is_ok()).count()
@@ -314,13 +319,13 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
     let database = Database::create().await;
     let master = std::sync::Arc::new(master_keys());
     let starts = (0..10).map(|_| {
-        let (pool, master) = (pool::lazy(database.options(), 2), master.clone());
+        let (pool, master) = (database.db(), master.clone());
         tokio::spawn(async move { keys::ensure(&pool, &master, EdDsa, &Clock::default()).await })
     });
     for start in starts.collect::<Vec<_>>() {
         start.await.unwrap().unwrap();
     }
-    let pool = database.pool();
+    let pool = database.db();
     let count = "select (select count(*) from signing_keys), (select count(*) from peppers)";
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
     keys::find_signing_keys(&pool, &master).await.unwrap();
@@ -332,4 +337,68 @@ async fn servers_that_start_at_once_leave_one_key_of_each_kind() {
             && keys::find_peppers(&pool, &other).await.is_err()
     );
     assert_eq!(sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&pool).await.unwrap(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_while_its_org_is_waited_for_is_found_ended() {
+    let world = World::new().await;
+    let (server, org) = (&world.server, &world.org);
+    let person = server.person(&org.id, "ann@races.example", &[]).await;
+    let session = server.session(&person.username).await;
+    let of_rule = server.client(world.access_token().await);
+    let org_id = OrgId::parse(&org.id).unwrap();
+    let connect = async || PgConnection::connect_with(&server.database().options()).await.unwrap();
+    let (mut blocker, mut other) = (connect().await, connect().await);
+    for (caller, table, column, ends) in [
+        (&org.owner, "tokens", "token_id", "revoke_time = create_time, revoke_reason = 'SUPERSEDED'"),
+        (&session, "sessions", "session_id", "end_time = create_time"),
+        (&of_rule, "federation_rules", "rule_id", "disabled = true"),
+    ] {
+        let id = CredentialId::parse(&caller.caller().await.unwrap().credential_id).unwrap();
+        // Both rows are locked by another one, or not.
+        let locks = format!(
+            "select (select count(*) from (select 1 from orgs where org_id = $1 for no key update skip locked) o),
+                    (select count(*) from (select 1 from {table} where {column} = $2 for update skip locked) c)"
+        );
+        let mut free = async || {
+            let query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(locks.clone()));
+            query.bind(org_id.uuid()).bind(id.uuid()).fetch_one(&mut other).await.unwrap()
+        };
+        for is_ended in [false, true] {
+            let mut before = blocker.begin().await.unwrap();
+            // As what narrows rights does, which leaves another version of the row.
+            let version = "update orgs set version = version + 1 where org_id = $1";
+            sqlx::query(version).bind(org_id.uuid()).execute(&mut *before).await.unwrap();
+            let (mut waits, held_open) = (connect().await, tokio::sync::oneshot::channel::<()>());
+            let (found, seen) = tokio::sync::oneshot::channel();
+            let waiting = tokio::spawn(async move {
+                let mut tx = waits.begin().await.unwrap();
+                found.send(credentials::hold_with_org(&mut tx, org_id, id).await.unwrap()).unwrap();
+                held_open.1.await.unwrap();
+                tx.rollback().await.unwrap();
+            });
+            let waiters = "select count(*) from pg_stat_activity
+                           where datname = current_database() and wait_event_type = 'Lock'";
+            until(async || sqlx::query_scalar::<_, i64>(waiters).fetch_one(&mut *before).await.unwrap() == 1)
+                .await;
+            assert_eq!(free().await, (0, 1), "{table}: the credential is held before the org");
+            if is_ended {
+                let change = format!("update {table} set {ends} where {column} = $1");
+                sqlx::query(AssertSqlSafe(change)).bind(id.uuid()).execute(&mut *before).await.unwrap();
+            }
+            before.commit().await.unwrap();
+            let (locked, held) = seen.await.unwrap().expect("there is such an org");
+            assert_eq!((locked.id(), held.unwrap().revoked), (org_id, is_ended), "{table}");
+            assert_eq!(free().await, (0, 0), "{table}: both are locked until the transaction ends");
+            held_open.0.send(()).unwrap();
+            waiting.await.unwrap();
+            assert_eq!(free().await, (1, 1));
+        }
+    }
+    // One that does not exist is none, of an org that does.
+    let unknown = CredentialId::Token(TokenId::from_u128(1));
+    let held = credentials::hold_with_org(&mut other, org_id, unknown).await.unwrap();
+    assert!(held.is_some_and(|(_, held)| held.is_none()));
+    let nowhere = credentials::hold_with_org(&mut other, OrgId::from_u128(1), unknown).await.unwrap();
+    assert!(nowhere.is_none());
 }

@@ -8,13 +8,13 @@ use countersign::domain::access::work::Work;
 use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{AccountId, OrgId};
 use countersign::grpc::pb;
-use countersign::state::shares::{Group, MAX_WAITING, Member};
+use countersign::state::shares::{Group, MAX_WAITING, Member, Place};
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, Org, TestServer, by_id, grant, refused, token_for, until};
+use crate::harness::{Client, Org, PASSWORD, TestServer, by_id, grant, refused, token_for, until};
 
 /// A server on which one org's row is held, so that its changes wait, and another org.
 struct Held {
@@ -192,6 +192,77 @@ async fn reads_of_one_org_leave_connections_to_another() {
     while let Some(answer) = calls.join_next().await {
         answer.unwrap().unwrap();
     }
+}
+
+/// Takes all places of a group in which calls read.
+async fn hold_reads(server: &TestServer, group: Group) -> Vec<Place> {
+    let shares = &server.state.shares;
+    let mut held = Vec::new();
+    for n in 0..shares.limit(Work::Reads) as u128 {
+        let member = Member::Account(AccountId::from_u128(n));
+        held.push(shares.place(group, member, Work::Reads).await.unwrap());
+    }
+    held
+}
+
+/// Not only those that read do: calls that are answered from memory, that change or that stop something look
+/// something up before.
+#[tokio::test]
+async fn whatever_a_call_reads_takes_a_place_among_reads() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let bot = server.technical(&org.id, "bot", &[("x.y", "*")]).await;
+    let (plain, plain_client) = server.account(&org.id, "plain", &[]).await;
+    let request = pb::ListGrantsRequest {
+        filter: Some(pb::list_grants_request::Filter::AccountId(bot.id.clone())),
+        ..Default::default()
+    };
+    let grants = org.owner.accounts().list_grants(request).await.unwrap().into_inner().grants;
+    plain_client.caller().await.unwrap();
+    let shares = server.state.shares.clone();
+    let mut calls = JoinSet::new();
+
+    let of_org = Group::Org(org.id.parse_org());
+    let held = hold_reads(&server, of_org).await;
+    let (owner, id, grant_id) = (org.owner.clone(), bot.id.clone(), grants[0].grant_id.clone());
+    calls.spawn(async move {
+        let request = pb::RevokeAccessRequest {
+            account_id: id,
+            grants: vec![pb::Grant { grant_id, ..Default::default() }],
+            ..Default::default()
+        };
+        owner.accounts().revoke_access(request).await.map(drop)
+    });
+    let owner = org.owner.clone();
+    calls.spawn(async move {
+        let request = pb::CreateServiceAccountRequest { name: "another".into(), ..Default::default() };
+        owner.accounts().create_service_account(request).await.map(drop)
+    });
+    let (owner, id) = (org.owner.clone(), plain.id.clone());
+    calls.spawn(async move {
+        let reason = "a test".to_owned();
+        let request = pb::ImpersonateAccountRequest { account_id: id, reason, ..Default::default() };
+        owner.tokens().impersonate_account(request).await.map(drop)
+    });
+    until(async || shares.count(of_org, Work::Reads).1 == 3).await;
+
+    // Anonymous ones share one group: a login, and what has a code.
+    let held_of_strangers = hold_reads(&server, Group::Unauthenticated).await;
+    let (anonymous, username) = (server.anonymous(), bot.username.clone());
+    calls.spawn(async move {
+        let request = pb::LoginRequest { username, password: PASSWORD.into(), ..Default::default() };
+        anonymous.tokens().login(request).await.map(drop)
+    });
+    until(async || shares.count(Group::Unauthenticated, Work::Reads).1 == 1).await;
+    // Another org is not kept waiting meanwhile.
+    server.org().await.owner.orgs().get_org(pb::GetOrgRequest::default()).await.unwrap();
+    assert_eq!(shares.count(of_org, Work::Reads).1, 3);
+
+    drop((held, held_of_strangers));
+    while let Some(answer) = calls.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    until(async || shares.count(of_org, Work::Reads) == (0, 0)).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What attackers send as the JWT of another issuer: each is refused, and says nothing of why.
+//! What attackers send as the JWT of another issuer: each is refused with the same answer.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::KeySize;
@@ -7,11 +7,11 @@ use countersign::grpc::pb;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{SUBJECT, World};
+use super::{SUBJECT, World, changed};
 use crate::harness::{LiveIssuer, Signer, reason, refused};
 
 #[tokio::test]
-async fn what_is_not_the_jwt_of_the_rule_is_refused_and_not_told_why() {
+async fn what_is_not_the_jwt_of_the_rule_is_refused_with_one_answer() {
     let world = World::with(
         |_| {},
         |rule| {
@@ -25,16 +25,7 @@ async fn what_is_not_the_jwt_of_the_rule_is_refused_and_not_told_why() {
     .await;
     let at = world.server.state.clock.now().unix_timestamp();
     let own = json!({"kubernetes.io": {"namespace": "prod"}});
-    let claims = |changes: Value| {
-        let mut claims = world.claims(own.clone());
-        for (name, value) in changes.as_object().unwrap() {
-            match value {
-                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-                value => claims[name] = value.clone(),
-            }
-        }
-        claims
-    };
+    let claims = |changes: Value| changed(&world.claims(own.clone()), &changes);
     let good = claims(json!({}));
     let header = json!({"alg": "EdDSA", "kid": "1"});
     world.exchange(&world.signed(&good)).await.unwrap();
@@ -137,11 +128,7 @@ async fn what_is_not_the_jwt_of_the_rule_is_refused_and_not_told_why() {
         bad.push((what, world.signed(&claims(changes))));
     }
     let mut messages = Vec::new();
-    for (n, (what, assertion)) in bad.iter().enumerate() {
-        // So that nothing is refused for being too often.
-        if n % 40 == 39 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+    for (what, assertion) in &bad {
         let status = world.exchange(assertion).await.expect_err(what);
         let expected = ["TOKEN_INVALID", "THROTTLED"];
         assert!(expected.contains(&&*reason(&status)), "{what}: {status:?}");
@@ -158,13 +145,7 @@ async fn keys_that_are_weak_or_doubled_verify_nothing() {
     let world = World::new().await;
     let clock = world.server.state.clock.clone();
     let rsa = Signer::rsa(KeySize::Rsa2048, "RS256").await;
-    let with = |jwk: &Value, changes: Value| {
-        let mut jwk = jwk.clone();
-        for (name, value) in changes.as_object().unwrap() {
-            jwk[name] = value.clone();
-        }
-        jwk
-    };
+    let with = |jwk: &Value, changes: Value| changed(jwk, &changes);
     let by_rsa = rsa.sign(&json!({"alg": "RS256", "kid": "r"}), &world.claims(json!({})));
     let by_ed = world.assertion();
     let ed = with(&world.signer.jwk(), json!({"kid": "1"}));
@@ -199,7 +180,7 @@ async fn this_deployment_is_never_an_issuer() {
     let own = world.org.owner.exchange().await.unwrap().access_token;
     let not_exchangeable = "SUBJECT_NOT_EXCHANGEABLE";
     refused(world.exchange(&own).await, Code::InvalidArgument, not_exchangeable);
-    // Whoever signs it: it says that it is ours.
+    // Whichever key signed it: its `iss` is ours.
     let issuer = world.server.endpoint.clone();
     for iss in [issuer.clone(), format!("{issuer}/")] {
         let named = world.signed(&world.claims(json!({"iss": iss})));

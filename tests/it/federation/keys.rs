@@ -2,18 +2,41 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use countersign::domain::values::ids::OrgId;
 use countersign::grpc::pb;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use super::{World, exchange};
-use crate::harness::{LiveIssuer, Manners, Signer, TestServer, claims, refused, until};
+use crate::harness::{LiveIssuer, Manners, Org, Signer, TestServer, claims, reason, refused, until};
 
 /// A JWT of this key, named by this `kid`.
 fn by(world: &World, signer: &Signer, kid: &str) -> String {
     signer.sign(&json!({"alg": signer.algorithm(), "kid": kid}), &world.claims(json!({})))
+}
+
+/// The events that say that the issuer's keys have changed.
+async fn changes_of_keys(world: &World) -> Vec<pb::Event> {
+    let request = pb::ListEventsRequest {
+        resource_id: world.issuer_id.clone(),
+        r#type: "issuer.keys_changed".into(),
+        ..Default::default()
+    };
+    world.org.owner.orgs().list_events(request).await.unwrap().into_inner().events
+}
+
+async fn execute(world: &World, sql: &str) {
+    sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&world.server.state.db).await.unwrap();
+}
+
+async fn update_issuer(world: &World, issuer: pb::Issuer, path: &str) {
+    let issuer = pb::Issuer { id: world.issuer_id.clone(), ..issuer };
+    let update_mask = Some(prost_types::FieldMask { paths: vec![path.into()] });
+    let request = pb::UpdateIssuerRequest { issuer: Some(issuer), update_mask, ..Default::default() };
+    world.org.owner.orgs().update_issuer(request).await.unwrap();
 }
 
 #[tokio::test]
@@ -59,6 +82,67 @@ async fn keys_turn_under_load_without_a_refused_exchange() {
     }
 }
 
+/// As issuers turn them: the next key is published, then signs, and then the former one is gone.
+#[tokio::test]
+async fn keys_are_replaced_under_load_without_a_refused_exchange() {
+    let world = Arc::new(World::new().await);
+    let clock = world.server.state.clock.clone();
+    let signers: Arc<Vec<_>> = Arc::new((0..4).map(|_| Signer::ed25519()).collect());
+    let publish = |kids: &[usize]| {
+        let named: Vec<_> = kids.iter().map(|n| (n.to_string(), &signers[*n])).collect();
+        let keys: Vec<_> = named.iter().map(|(kid, signer)| (kid.as_str(), *signer)).collect();
+        world.live.publish(&keys);
+    };
+    publish(&[0]);
+    let (stop, current) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let done: Arc<Vec<_>> = Arc::new((0..4).map(|_| AtomicUsize::new(0)).collect());
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (world, stop, current, done) = (world.clone(), stop.clone(), current.clone(), done.clone());
+            let signers = signers.clone();
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = current.load(Ordering::SeqCst);
+                    // Longer than the clock is moved while it is under way.
+                    let at = world.server.state.clock.now().unix_timestamp();
+                    let claims = world.claims(json!({"iat": at, "exp": at + 3_000}));
+                    let assertion = signers[n].sign(&json!({"alg": "EdDSA", "kid": n.to_string()}), &claims);
+                    world.exchange(&assertion).await.unwrap_or_else(|refusal| panic!("key {n}: {refusal:?}"));
+                    done[n].fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let some_more = async |n: usize| {
+        let before = done[n].load(Ordering::Relaxed);
+        until(async || {
+            assert!(clients.iter().all(|client| !client.is_finished()));
+            done[n].load(Ordering::Relaxed) > before + 40
+        })
+        .await;
+    };
+    some_more(0).await;
+    for next in 1..4 {
+        publish(&[next - 1, next]);
+        clock.advance(Duration::from_secs(11));
+        some_more(next - 1).await;
+        current.store(next, Ordering::SeqCst);
+        some_more(next).await;
+        // Nothing that the former key signed is under way any more.
+        publish(&[next]);
+        clock.advance(Duration::from_secs(601));
+        some_more(next).await;
+        until(async || world.get_issuer().await.key_ids == [next.to_string()]).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    // They are few: the load has not asked the issuer.
+    assert!(world.live.fetches() <= 1 + 3 * 3, "{}", world.live.fetches());
+}
+
 #[tokio::test]
 async fn a_flood_of_unknown_keys_costs_one_fetch_in_ten_seconds() {
     let world = World::new().await;
@@ -91,19 +175,17 @@ async fn a_key_that_is_gone_is_gone_and_so_is_what_it_vouched_for() {
     until(async || jwt.caller().await.is_err()).await;
     refused(jwt.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
     assert_eq!(world.get_issuer().await.key_ids, ["2"]);
-    // The other node fetches as well, ten seconds after it did the last time.
+    // The other node does not believe it any more, either, also where it cannot fetch.
+    world.live.behave(Manners::Away);
     until(async || {
         let there = exchange(&beside.anonymous(), &world.rule_id, &world.assertion()).await;
         there.is_err()
     })
     .await;
+    world.live.behave(Manners::Good);
+    world.server.state.clock.advance(Duration::from_secs(11));
     exchange(&beside.anonymous(), &world.rule_id, &by(&world, &successor, "2")).await.unwrap();
-    let request = pb::ListEventsRequest {
-        resource_id: world.issuer_id.clone(),
-        r#type: "issuer.keys_changed".into(),
-        ..Default::default()
-    };
-    let events = world.org.owner.orgs().list_events(request).await.unwrap().into_inner().events;
+    let events = changes_of_keys(&world).await;
     assert_eq!(events.len(), 1);
     let changes: Vec<_> = events[0]
         .changes
@@ -215,7 +297,7 @@ async fn what_an_issuer_says_is_taken_as_it_should_be_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_hangs_holds_up_nobody_for_long() {
+async fn an_issuer_that_hangs_holds_up_no_call_for_long() {
     let world = World::new().await;
     world.access_token().await;
     world.live.behave(Manners::Hangs);
@@ -233,6 +315,253 @@ async fn an_issuer_that_hangs_holds_up_nobody_for_long() {
 }
 
 #[tokio::test]
+async fn few_calls_wait_for_an_issuer() {
+    let world = Arc::new(World::new().await);
+    world.live.behave(Manners::Hangs);
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let (world, assertion) = (world.clone(), world.assertion());
+            tokio::spawn(async move {
+                let began = Instant::now();
+                let refusal = world.exchange(&assertion).await.unwrap_err();
+                (reason(&refusal), began.elapsed())
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap());
+    }
+    let waited = outcomes.iter().filter(|(_, took)| *took > Duration::from_secs(3)).count();
+    assert!((1..=16).contains(&waited), "{outcomes:?}");
+    let of = |expected: &str| outcomes.iter().filter(|(reason, _)| reason == expected).count();
+    assert!(of("OVERLOADED") > 0, "{outcomes:?}");
+    assert_eq!(of("OVERLOADED") + of("TOKEN_INVALID"), 100, "{outcomes:?}");
+    // Once it answers, there is room.
+    world.live.behave(Manners::Good);
+    world.server.state.clock.advance(Duration::from_secs(10));
+    world.access_token().await;
+}
+
+#[tokio::test]
+async fn a_change_that_says_nothing_of_keys_keeps_them() {
+    let world = World::new().await;
+    world.access_token().await;
+    world.live.behave(Manners::Away);
+    let asked = world.live.requests().len();
+    let longer = pb::Issuer {
+        max_assertion_lifetime: Some(prost_types::Duration { seconds: 7_200, nanos: 0 }),
+        ..Default::default()
+    };
+    update_issuer(&world, longer, "max_assertion_lifetime").await;
+    // It is away just now.
+    world.access_token().await;
+    assert_eq!(world.live.requests().len(), asked, "nothing is fetched for it");
+    // Other algorithms are other keys.
+    let algorithms = pb::Issuer { algorithms: vec!["EdDSA".into()], ..Default::default() };
+    update_issuer(&world, algorithms, "algorithms").await;
+    refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
+}
+
+#[tokio::test]
+async fn an_issuer_that_flaps_writes_once_in_a_minute() {
+    let world = World::new().await;
+    let clock = world.server.state.clock.clone();
+    world.access_token().await;
+    until(async || !world.get_issuer().await.key_ids.is_empty()).await;
+    let other = Signer::ed25519();
+    let mut of_other = None;
+    for n in 1..=5 {
+        clock.advance(Duration::from_secs(11));
+        let (kid, signer) = if n % 2 == 1 { ("2", &other) } else { ("1", &world.signer) };
+        world.live.publish(&[(kid, signer)]);
+        let issued = world.exchange(&by(&world, signer, kid)).await.unwrap();
+        if n == 1 {
+            until(async || changes_of_keys(&world).await.len() == 1).await;
+        }
+        if n == 3 {
+            of_other = Some(world.server.client(issued.access_token));
+        }
+    }
+    // There was time to write more.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(changes_of_keys(&world).await.len(), 1);
+    let of_other = of_other.unwrap();
+    of_other.caller().await.unwrap();
+    // The key is there, as it is stored; that it was away in between is still reported.
+    clock.advance(Duration::from_secs(20));
+    until(async || of_other.caller().await.is_err()).await;
+    refused(of_other.caller().await, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
+    assert_eq!(changes_of_keys(&world).await.len(), 2);
+    assert_eq!(world.get_issuer().await.key_ids, ["2"]);
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
+    let world = World::new().await;
+    let jwt = world.server.client(world.access_token().await);
+    until(async || !world.get_issuer().await.key_ids.is_empty()).await;
+    // Another node fetches a minute later than this one, which stores its outcome last.
+    execute(&world, "update issuers set fetch_time = fetch_time + interval '1 minute'").await;
+    let successor = Signer::ed25519();
+    world.live.publish(&[("2", &successor)]);
+    world.server.state.clock.advance(Duration::from_secs(11));
+    world.exchange(&by(&world, &successor, "2")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(changes_of_keys(&world).await.len(), 0);
+    assert_eq!(world.get_issuer().await.key_ids, ["1"]);
+    jwt.caller().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_is_written_when_it_is_another_one() {
+    let world = World::new().await;
+    let clock = world.server.state.clock.clone();
+    let written = async || {
+        let query = "select xmin::text from issuers";
+        sqlx::query_scalar::<_, String>(query).fetch_one(&world.server.state.db).await.unwrap()
+    };
+    let fails = async |manners: Manners| {
+        let asked = world.live.requests().len();
+        world.live.behave(manners);
+        clock.advance(Duration::from_secs(11));
+        refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
+        assert_eq!(world.live.requests().len(), asked + 1, "it is tried");
+    };
+    fails(Manners::Away).await;
+    until(async || world.get_issuer().await.fetch_error == "CONNECTION_FAILED").await;
+    let once = written().await;
+    for _ in 0..3 {
+        fails(Manners::Away).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(written().await, once);
+    fails(Manners::Says { status: "500 x", headers: "", body: Vec::new() }).await;
+    until(async || world.get_issuer().await.fetch_error == "STATUS_NOT_OK").await;
+    let twice = written().await;
+    assert_ne!(twice, once);
+    // And again after a while, which shows that it still is so.
+    clock.advance(Duration::from_secs(600));
+    fails(Manners::Says { status: "500 x", headers: "", body: Vec::new() }).await;
+    until(async || written().await != twice).await;
+}
+
+#[tokio::test]
+async fn an_org_that_is_busy_holds_up_the_keys_of_no_other() {
+    let world = World::new().await;
+    let server = &world.server;
+    // Several orgs believe the issuer, each for itself.
+    let mut orgs = Vec::new();
+    for _ in 0..5 {
+        let org = server.org().await;
+        super::allow_federation(&org.owner).await;
+        let (account, _) = server.account(&org.id, "deployer", &[("invoices.read", "*")]).await;
+        let message = pb::Issuer {
+            kind: pb::IssuerKind::Oidc.into(),
+            issuer: world.live.url.clone(),
+            ..Default::default()
+        };
+        let issuer_id = super::create_issuer(&org.owner, message).await.unwrap();
+        let rule_id = super::create_rule(&org.owner, super::rule_for(&issuer_id, &account.id)).await.unwrap();
+        orgs.push((org, issuer_id, rule_id));
+    }
+    let key_ids = async |org: &Org, issuer_id: &str| {
+        let request = pb::GetIssuerRequest { issuer_id: issuer_id.into(), ..Default::default() };
+        org.owner.orgs().get_issuer(request).await.unwrap().into_inner().issuer.unwrap().key_ids
+    };
+    for (org, issuer_id, rule_id) in &orgs {
+        exchange(&server.anonymous(), rule_id, &world.assertion()).await.unwrap();
+        until(async || key_ids(org, issuer_id).await == ["1"]).await;
+    }
+    let successor = Signer::ed25519();
+    world.live.publish(&[("2", &successor)]);
+    server.state.clock.advance(Duration::from_secs(11));
+    // All but the last one have something else to do.
+    let mut busy = PgConnection::connect_with(&server.database().options()).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut busy).await.unwrap();
+    for (org, ..) in &orgs[..4] {
+        let query = sqlx::query("select 1 from orgs where org_id = $1 for no key update");
+        query.bind(OrgId::parse(&org.id).unwrap().uuid()).execute(&mut busy).await.unwrap();
+    }
+    for (_, _, rule_id) in &orgs {
+        exchange(&server.anonymous(), rule_id, &by(&world, &successor, "2")).await.unwrap();
+    }
+    let began = Instant::now();
+    until(async || key_ids(&orgs[4].0, &orgs[4].1).await == ["2"]).await;
+    // One after another they would wait for six seconds each.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(key_ids(&orgs[0].0, &orgs[0].1).await, ["1"]);
+    // What they could not store is not lost.
+    sqlx::raw_sql("rollback").execute(&mut busy).await.unwrap();
+    for (org, issuer_id, _) in &orgs {
+        until(async || key_ids(org, issuer_id).await == ["2"]).await;
+    }
+}
+
+#[tokio::test]
+async fn that_too_much_was_fetched_hides_no_failure() {
+    let world = World::new().await;
+    world.live.behave(Manners::OfAnother);
+    let clock = world.server.state.clock.clone();
+    // At the beginning of a minute.
+    let into = clock.now().unix_timestamp().rem_euclid(60);
+    clock.advance(Duration::from_secs(60 - into.unsigned_abs()));
+    // Two issuers of one org at one host: each is asked every ten seconds, which is too often for both.
+    let second = LiveIssuer::start().await;
+    let message =
+        pb::Issuer { kind: pb::IssuerKind::Oidc.into(), issuer: second.url.clone(), ..Default::default() };
+    let issuer_id = super::create_issuer(&world.org.owner, message).await.unwrap();
+    let rule = super::rule_for(&issuer_id, &world.account.id);
+    let rule_id = super::create_rule(&world.org.owner, rule).await.unwrap();
+    for n in 0..6 {
+        let there = exchange(&world.server.anonymous(), &rule_id, &world.assertion()).await;
+        refused(there, Code::Unauthenticated, "TOKEN_INVALID");
+        refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
+        until(async || world.get_issuer().await.fetch_error == "ISSUER_MISMATCH").await;
+        if n < 5 {
+            clock.advance(Duration::from_secs(10));
+        }
+    }
+    assert_eq!(world.live.requests().len(), 5, "one was too many: the host is one for both ports");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(world.get_issuer().await.fetch_error, "ISSUER_MISMATCH");
+}
+
+#[tokio::test]
+async fn a_database_that_was_restored_has_its_own_issuers() {
+    let world = World::new().await;
+    world.access_token().await;
+    assert_eq!(world.live.fetches(), 1);
+    until(async || !world.get_issuer().await.key_ids.is_empty()).await;
+    execute(&world, "update deployment set system_identifier = 1").await;
+    until(async || {
+        world.access_token().await;
+        world.live.fetches() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_was_set_back_has_its_former_keys() {
+    let world = World::with_stored_keys().await;
+    world.access_token().await;
+    execute(&world, "create table kept as select * from issuers").await;
+    let of_thief = Signer::ed25519();
+    let planted = pb::Issuer { jwks: of_thief.key_set("2"), ..Default::default() };
+    update_issuer(&world, planted, "jwks").await;
+    world.exchange(&by(&world, &of_thief, "2")).await.unwrap();
+    // The backup is restored: the version is the former one again.
+    execute(
+        &world,
+        "update issuers i set jwks = kept.jwks, sealed = kept.sealed, version = kept.version from kept",
+    )
+    .await;
+    world.server.state.principals.clear();
+    world.exchange(&world.assertion()).await.unwrap();
+    refused(world.exchange(&by(&world, &of_thief, "2")).await, Code::Unauthenticated, "TOKEN_INVALID");
+}
+
+#[tokio::test]
 async fn an_issuer_whose_certificate_is_not_trusted_is_none() {
     let live = LiveIssuer::start().await;
     let stranger = LiveIssuer::start().await;
@@ -245,17 +574,7 @@ async fn an_issuer_whose_certificate_is_not_trusted_is_none() {
 
 #[tokio::test]
 async fn keys_that_are_inline_are_fetched_from_nowhere() {
-    let signer = Signer::ed25519();
-    let mut jwk = signer.jwk();
-    jwk["kid"] = json!("1");
-    let jwks = json!({"keys": [jwk]}).to_string();
-    let live = LiveIssuer::start().await;
-    let limits = live.limits();
-    let change = |issuer: &mut pb::Issuer| {
-        issuer.kind = pb::IssuerKind::Jwks.into();
-        issuer.jwks = jwks;
-    };
-    let world = World::of(live, limits, signer, change, |_| {}).await;
+    let world = World::with_stored_keys().await;
     assert_eq!(claims(&world.access_token().await)["token_kind"], "FEDERATED");
     let unknown = by(&world, &world.signer, "2");
     refused(world.exchange(&unknown).await, Code::Unauthenticated, "TOKEN_INVALID");
@@ -264,16 +583,8 @@ async fn keys_that_are_inline_are_fetched_from_nowhere() {
     assert_eq!((world.live.fetches(), world.live.requests().len()), (0, 0));
     // Other keys take their place at once.
     let successor = Signer::p256();
-    let mut jwk = successor.jwk();
-    jwk["kid"] = json!("2");
-    let issuer = pb::Issuer {
-        id: world.issuer_id.clone(),
-        jwks: json!({"keys": [jwk]}).to_string(),
-        ..Default::default()
-    };
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["jwks".into()] });
-    let request = pb::UpdateIssuerRequest { issuer: Some(issuer), update_mask, ..Default::default() };
-    world.org.owner.orgs().update_issuer(request).await.unwrap();
+    let issuer = pb::Issuer { jwks: successor.key_set("2"), ..Default::default() };
+    update_issuer(&world, issuer, "jwks").await;
     refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
     world.exchange(&by(&world, &successor, "2")).await.unwrap();
 }

@@ -1,13 +1,19 @@
 //! Workloads that come with the JWT of another issuer, which is a live server over TLS.
 
 mod bad_input;
+mod dev;
 mod exchange;
 mod explain;
 mod keys;
 mod oauth;
+mod outage;
+mod planted;
 mod platforms;
+mod presented;
 mod rights;
+mod stops;
 mod trial;
+mod walk;
 
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
@@ -46,6 +52,17 @@ impl World {
         Self::of(live, limits, Signer::ed25519(), issuer, rule).await
     }
 
+    /// With an issuer whose keys are stored with it.
+    pub async fn with_stored_keys() -> Self {
+        let (live, signer) = (LiveIssuer::start().await, Signer::ed25519());
+        let (limits, jwks) = (live.limits(), signer.key_set("1"));
+        let stored = |issuer: &mut pb::Issuer| {
+            issuer.kind = pb::IssuerKind::Jwks.into();
+            issuer.jwks = jwks;
+        };
+        Self::of(live, limits, signer, stored, |_| {}).await
+    }
+
     pub async fn of(
         live: LiveIssuer,
         limits: ServerLimits,
@@ -71,16 +88,10 @@ impl World {
     /// The claims of a good assertion, with these in place of some; null stands for none.
     pub fn claims(&self, changes: Value) -> Value {
         let at = self.server.state.clock.now().unix_timestamp();
-        let mut claims = json!({
+        let claims = json!({
             "iss": self.live.url, "sub": SUBJECT, "aud": self.server.endpoint, "iat": at, "exp": at + 600,
         });
-        for (name, value) in changes.as_object().unwrap() {
-            match value {
-                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-                value => claims[name] = value.clone(),
-            }
-        }
-        claims
+        changed(&claims, &changes)
     }
 
     /// A JWT with these claims, as the issuer signs it.
@@ -125,6 +136,18 @@ impl World {
         let request = pb::GetFederationRuleRequest { rule_id: self.rule_id.clone(), ..Default::default() };
         self.org.owner.orgs().get_federation_rule(request).await.unwrap().into_inner().rule.unwrap()
     }
+}
+
+/// An object with these members in place of some; null stands for none.
+pub fn changed(claims: &Value, changes: &Value) -> Value {
+    let mut claims = claims.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value.clone(),
+        }
+    }
+    claims
 }
 
 pub fn rule_for(issuer_id: &str, account_id: &str) -> pb::FederationRule {

@@ -3,12 +3,14 @@
 
 use countersign::config::{FederationSettings, ServerLimits};
 use countersign::domain::federation::ceiling::{Ceiling, CeilingEntry};
+use countersign::domain::federation::issuer_name::IssuerName;
+use countersign::domain::federation::shared_issuers;
 use countersign::grpc::pb;
 use pb::federation_rule::SubjectMatch;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{allow_federation, create_issuer, create_rule, exchange, rule_for};
+use super::{allow_federation, changed, create_issuer, create_rule, exchange, rule_for};
 use crate::harness::{LIMITS, Signer, TestServer, refused};
 
 /// A platform: its issuer, the rule of its template, a JWT of a workload, and what a stranger's differs in.
@@ -17,6 +19,10 @@ struct Platform {
     subject: Option<SubjectMatch>,
     claims: Vec<pb::ClaimMatch>,
     jwt: Value,
+    /// `iat`, `nbf` and `exp` as it sets them, in seconds from when it makes the JWT.
+    times: (Option<i64>, Option<i64>, i64),
+    /// `max_assertion_lifetime` of its template.
+    longest: Option<i64>,
     of_strangers: Vec<Value>,
 }
 
@@ -40,7 +46,7 @@ fn platforms() -> Vec<Platform> {
             subject: exact("system:serviceaccount:prod:deployer"),
             claims: vec![claim(&["kubernetes.io", "namespace"], "prod")],
             jwt: json!({
-                "sub": "system:serviceaccount:prod:deployer", "nbf": 0, "jti": "b1b8c3d4-0000-4000-8000-000000000001",
+                "sub": "system:serviceaccount:prod:deployer", "jti": "b1b8c3d4-0000-4000-8000-000000000001",
                 "kubernetes.io": {
                     "namespace": "prod",
                     "node": {"name": "node-1", "uid": "6d9e1b1e-0000-4000-8000-000000000002"},
@@ -48,6 +54,8 @@ fn platforms() -> Vec<Platform> {
                     "serviceaccount": {"name": "deployer", "uid": "0d2c6a3b-0000-4000-8000-000000000004"},
                 },
             }),
+            times: (Some(0), Some(0), 600),
+            longest: None,
             of_strangers: vec![
                 json!({"sub": "system:serviceaccount:staging:deployer"}),
                 json!({"kubernetes.io": {"namespace": "staging"}}),
@@ -71,6 +79,8 @@ fn platforms() -> Vec<Platform> {
                 "runner_environment": "github-hosted", "run_id": "1", "run_attempt": "1", "sha": "0a1b",
                 "repository_visibility": "private",
             }),
+            times: (Some(0), Some(-600), 300),
+            longest: None,
             of_strangers: vec![
                 json!({"repository_owner_id": "7654321"}),
                 json!({"repository_id": "1", "repository": "acme/app"}),
@@ -93,6 +103,9 @@ fn platforms() -> Vec<Platform> {
                 "ref_type": "branch", "ref_protected": "true", "environment": "production", "job_id": "302",
                 "pipeline_source": "push",
             }),
+            // As long as the job may take, which is an hour where nothing else is set.
+            times: (Some(0), Some(-5), 3_600),
+            longest: None,
             of_strangers: vec![
                 json!({"project_id": "23", "project_path": "acme/app"}),
                 json!({"ref_protected": true}),
@@ -111,6 +124,8 @@ fn platforms() -> Vec<Platform> {
                     "principal_id": "arn:aws:iam::123456789012:role/deployer",
                 },
             }),
+            times: (Some(0), None, 300),
+            longest: None,
             of_strangers: vec![
                 json!({"sub": "arn:aws:iam::210987654321:role/deployer"}),
                 json!({"https://sts.amazonaws.com/": {"aws_account": "210987654321"}}),
@@ -133,6 +148,8 @@ fn platforms() -> Vec<Platform> {
                     "instance_name": "vm", "instance_creation_timestamp": 1, "instance_confidentiality": 0,
                 }},
             }),
+            times: (Some(0), None, 3_600),
+            longest: None,
             of_strangers: vec![
                 json!({"sub": "998877665544332211000"}),
                 json!({"email_verified": "true"}),
@@ -147,8 +164,11 @@ fn platforms() -> Vec<Platform> {
             jwt: json!({
                 "sub": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "oid": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
                 "tid": "11111111-2222-3333-4444-555555555555", "azp": "99999999-8888-7777-6666-555555555555",
-                "azpacr": "2", "idtyp": "app", "ver": "2.0", "rh": "0.A", "uti": "u", "nbf": 0,
+                "azpacr": "2", "idtyp": "app", "ver": "2.0", "rh": "0.A", "uti": "u",
             }),
+            // It dates them back by five minutes.
+            times: (Some(-300), Some(-300), 86_400),
+            longest: Some(86_400),
             of_strangers: vec![
                 json!({"oid": "ffffffff-bbbb-cccc-dddd-eeeeeeeeeeee"}),
                 json!({"idtyp": "user"}),
@@ -161,23 +181,14 @@ fn platforms() -> Vec<Platform> {
             subject: Some(SubjectMatch::SubjectPrefix("spiffe://prod.example/ns/web/".to_owned())),
             claims: vec![],
             jwt: json!({"iss": null, "sub": "spiffe://prod.example/ns/web/sa/deployer"}),
+            times: (Some(0), None, 300),
+            longest: None,
             of_strangers: vec![
                 json!({"sub": "spiffe://prod.example/ns/db/sa/deployer"}),
                 json!({"sub": "spiffe://staging.example/ns/web/sa/deployer"}),
             ],
         },
     ]
-}
-
-fn changed(claims: &Value, changes: &Value) -> Value {
-    let mut claims = claims.clone();
-    for (name, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-            value => claims[name] = value.clone(),
-        }
-    }
-    claims
 }
 
 #[tokio::test]
@@ -202,6 +213,9 @@ async fn each_platform_is_taken_by_its_template_and_its_strangers_are_not() {
             kind: kind.into(),
             issuer: platform.issuer.into(),
             jwks: json!({"keys": [jwk]}).to_string(),
+            max_assertion_lifetime: platform
+                .longest
+                .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
             ..Default::default()
         };
         let issuer_id = create_issuer(&org.owner, issuer).await.unwrap();
@@ -213,7 +227,13 @@ async fn each_platform_is_taken_by_its_template_and_its_strangers_are_not() {
         };
         let rule_id = create_rule(&org.owner, rule).await.expect(platform.issuer);
         let at = server.state.clock.now().unix_timestamp();
-        let every = json!({"iss": platform.issuer, "aud": [audience], "iat": at, "exp": at + 600});
+        let (iat, nbf, exp) = platform.times;
+        let every = json!({
+            "iss": platform.issuer, "aud": [audience], "iat": iat.map(|iat| at + iat), "nbf": nbf.map(|nbf| at + nbf),
+            "exp": at + exp,
+        });
+        // Null stands for none.
+        let every = changed(&json!({}), &every);
         let good = changed(&every, &platform.jwt);
         let header = json!({"alg": "ES256", "kid": "1", "typ": "JWT"});
         let by = server.anonymous();
@@ -222,5 +242,27 @@ async fn each_platform_is_taken_by_its_template_and_its_strangers_are_not() {
             let other = signer.sign(&header, &changed(&good, stranger));
             refused(exchange(&by, &rule_id, &other).await, Code::Unauthenticated, "TOKEN_INVALID");
         }
+        // As long as it says, and no longer.
+        let late = signer
+            .sign(&header, &changed(&good, &json!({"exp": at + platform.longest.unwrap_or(3_600) + 61})));
+        refused(exchange(&by, &rule_id, &late).await, Code::Unauthenticated, "TOKEN_INVALID");
+    }
+}
+
+/// What the table of shared issuers names is there in a JWT of the platform, as a text: a rule can match it.
+#[test]
+fn each_claim_that_pins_an_owner_can_be_matched() {
+    for platform in platforms() {
+        let name = IssuerName::parse(platform.issuer).unwrap();
+        let Some(shared) = shared_issuers::find(&name) else { continue };
+        let found = |path: &[&str]| path.iter().try_fold(&platform.jwt, |within, name| within.get(name));
+        let mut of_use = 0;
+        for owner in shared.owners {
+            if let Some(value) = found(owner.path) {
+                assert!(value.is_string(), "{}: {:?}", shared.title, owner.path);
+                of_use += 1;
+            }
+        }
+        assert!(of_use > 0, "{}", shared.title);
     }
 }

@@ -76,7 +76,7 @@ async fn a_call_that_waited_does_not_act_by_a_rule_that_changed() {
     };
     world.org.owner.accounts().grant_access(owner).await.unwrap();
     let by = world.server.client(world.access_token().await);
-    // As if it had authenticated before the change, which this node has not heard of.
+    // As if it had authenticated before the change, which this node has not seen.
     by.caller().await.unwrap();
     let uuid = countersign::domain::values::ids::RuleId::parse(&world.rule_id).unwrap().uuid();
     let change = "update federation_rules set version = version + 1 where rule_id = $1";

@@ -6,9 +6,11 @@ use std::sync::{LazyLock, OnceLock};
 
 use countersign::clock::random;
 use countersign::commands::dev::connect_options;
-use countersign::db::{pool, schema};
+use countersign::db::pool::{self, Db};
+use countersign::db::schema;
+use countersign::db::session::SessionSettings;
 use countersign_embedded_postgres as postgres;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::secrets::search_too;
@@ -110,7 +112,9 @@ async fn events(name: &str) -> Result<Option<String>, sqlx::Error> {
 
 async fn create(name: &str, template: Option<&str>) {
     let template = template.map(|template| format!("template {template}")).unwrap_or_default();
-    let sql = format!("create database {name} {template}");
+    // Less work than through the log. It demands checkpoints, which a server that others use is spared.
+    let strategy = if given_server().is_some() { "" } else { "strategy file_copy" };
+    let sql = format!("create database {name} {template} {strategy}");
     let mut connection = maintenance().await;
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -145,8 +149,14 @@ impl Database {
         options(&self.name)
     }
 
+    /// Connections of the test to it.
     pub fn pool(&self) -> PgPool {
-        pool::lazy(self.options(), 3)
+        PgPoolOptions::new().max_connections(3).connect_lazy_with(self.options())
+    }
+
+    /// Connections of the product to it.
+    pub fn db(&self) -> Db {
+        Db::lazy(self.options(), 3, SessionSettings::default())
     }
 
     /// Its name on the server.
@@ -179,10 +189,9 @@ impl Drop for Database {
             // The failure of a test must not be hidden by another one.
             Err(error) => assert!(std::thread::panicking(), "the events of {}: {error}", self.name),
         }
-        // The private server is removed as a whole.
-        if given_server().is_some() {
-            drop_database(&self.name);
-        }
+        // On the private server, too: files that are removed soon never reach the disk. Hundreds of databases
+        // would, and their removal would take minutes where the disk discards freed blocks.
+        drop_database(&self.name);
     }
 }
 

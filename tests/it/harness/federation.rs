@@ -5,7 +5,7 @@ use pb::federation_rule::SubjectMatch;
 
 use super::TestServer;
 
-/// The key set of an issuer whose private key nobody needs (RFC 8037, appendix A.2).
+/// The key set of an issuer whose private key is not needed (RFC 8037, appendix A.2).
 pub const KEY_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// Lets federation rules of an org work.
@@ -29,7 +29,7 @@ pub fn issuer_of(path: &str) -> pb::Issuer {
     }
 }
 
-/// A rule for the subject `workload` of this issuer, who acts as this account.
+/// A rule by which the subject `workload` of this issuer acts as this account.
 pub fn rule_for(issuer_id: &str, account_id: &str) -> pb::FederationRule {
     pb::FederationRule {
         issuer_id: issuer_id.to_owned(),

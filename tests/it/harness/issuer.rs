@@ -24,6 +24,8 @@ pub enum Manners {
     Good,
     /// Nothing, and keeps the connection.
     Hangs,
+    /// As it should, after this time.
+    Late(Duration),
     /// Closes the connection.
     Away,
     /// These head lines and this body, at both places.
@@ -102,6 +104,11 @@ impl LiveIssuer {
                         if !path.starts_with("/.well-known/") {
                             fetches.fetch_add(1, Ordering::SeqCst);
                         }
+                        let late = match shared.lock().unwrap().manners {
+                            Manners::Late(by) => by,
+                            _ => Duration::ZERO,
+                        };
+                        tokio::time::sleep(late).await;
                         let answer = {
                             let shared = shared.lock().unwrap();
                             answer(&shared, &url, &path)

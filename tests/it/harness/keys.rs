@@ -64,6 +64,13 @@ impl Signer {
         }
     }
 
+    /// A JWK set with its public part alone, by this `kid`.
+    pub fn key_set(&self, kid: &str) -> String {
+        let mut jwk = self.jwk();
+        jwk["kid"] = json!(kid);
+        json!({"keys": [jwk]}).to_string()
+    }
+
     /// Its RFC 7638 thumbprint, by another library.
     pub fn thumbprint(&self) -> String {
         let jwk: Jwk = serde_json::from_value(self.jwk()).unwrap();

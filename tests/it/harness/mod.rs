@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod people;
 mod process;
+mod protos;
 mod proxy;
 mod raw;
 mod secrets;
@@ -61,6 +62,7 @@ pub use process::{
     Running, Scratch, bootstrap, countersign, fails, output, read_token, serve, serve_on, start, succeeds,
     variables, write_private,
 };
+pub use protos::{files, is_stream};
 pub use proxy::Proxy;
 pub use raw::{call_held, call_named, call_raw};
 pub use secrets::{hides_secrets, search_too, watch, watch_master_keys};

@@ -9,8 +9,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
-use super::{Bearer, Client};
-use crate::contract::proto::is_stream;
+use super::{Bearer, Client, is_stream};
 
 /// Calls an RPC by its path; the message and the answer, of a stream its first item, are encoded.
 pub async fn call_raw(client: &Client, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {

@@ -65,7 +65,7 @@ async fn while_it_waits_its_code_is_sealed_and_moves_to_another_master_key() {
     let file = countersign::crypto::seal::MasterKeys::new_file().replacen("1:", "new:", 1);
     let both = read_keys(&format!("{file}{}", first.master_key_file()));
     let mut told = Vec::new();
-    keys::reseal(&first.state.db.pool(), &both, &first.state.clock, |name| told.push(name.to_owned()))
+    keys::reseal(&first.state.db, &both, &first.state.clock, |name| told.push(name.to_owned()))
         .await
         .unwrap();
     assert!(told.contains(&format!("mail {id}")), "{told:?}");

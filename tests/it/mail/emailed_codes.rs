@@ -466,7 +466,7 @@ async fn a_pepper_stays_while_a_live_code_is_under_it() {
     let org = server.org().await;
     server.user(&org, "ana@example.org").await;
     let master = read_keys(server.master_key_file());
-    keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap();
+    keys::new_pepper(&server.state.db, &master, &server.state.clock).await.unwrap();
     until(async || server.state.keyring.peppers.load().newest() == Some(2)).await;
     server.state.clock.advance(HOUR + MARGIN);
     sqlx::query("update token_secrets set pepper_id = 2").execute(&server.state.db).await.unwrap();

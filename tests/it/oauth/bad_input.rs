@@ -14,6 +14,7 @@ async fn parameters() {
     let header = basic(&bot);
     let header = [("authorization", header.as_str())];
     let many: String = (0..5_000).map(|n| format!("&p{n}=1")).collect();
+    let scopes = format!("&scope={}", "a+".repeat(30_000));
     let grant = format!("grant_type={CLIENT_CREDENTIALS}");
     for (rest, outcome) in [
         ("", "200"),
@@ -30,6 +31,7 @@ async fn parameters() {
         ("&scope=%ff", "400 invalid_request"),
         ("&scope=\u{0}", "400 invalid_request"),
         (&many, "400 invalid_request"),
+        (&scopes, "400 invalid_scope"),
         ("&subject_token=x", "400 invalid_request"),
     ] {
         let answer = post_text(&server, TOKEN, &header, &format!("{grant}{rest}")).await;

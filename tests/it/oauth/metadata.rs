@@ -116,13 +116,11 @@ async fn whatever_the_metadata_lists_works() {
 /// A rule for an issuer with this key, and a JWT that it takes.
 async fn federated(server: &TestServer, org: &Org, account_id: &str, signer: &Signer) -> (String, String) {
     allow_federation(&org.owner).await;
-    let mut jwk = signer.jwk();
-    jwk["kid"] = json!("1");
     let issuer = "https://localhost:8443/metadata";
     let message = pb::Issuer {
         kind: pb::IssuerKind::Jwks.into(),
         issuer: issuer.into(),
-        jwks: json!({"keys": [jwk]}).to_string(),
+        jwks: signer.key_set("1"),
         ..Default::default()
     };
     let issuer_id = create_issuer(&org.owner, message).await.unwrap();

@@ -146,6 +146,8 @@ async fn a_token_is_exchanged_by_whoever_presents_it() {
         (None, &told, "400 invalid_request"),
     ] {
         let header: Vec<_> = header.into_iter().map(|value| ("authorization", value.as_str())).collect();
+        let now = || server.state.clock.now().unix_timestamp();
+        let before = now();
         let answer = post(server, TOKEN, &header, parameters).await;
         assert_eq!(answer.outcome(), outcome, "{header:?} {}", answer.body);
         if outcome == "200" {
@@ -153,8 +155,11 @@ async fn a_token_is_exchanged_by_whoever_presents_it() {
             assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(world.account.id), &json!(id)));
             assert_eq!(claims["aud"], json!(["shop", "https://billing.example/"]));
             assert_eq!(claims.get("act"), None);
-            // A second may pass between the two.
-            assert!((59..=60).contains(&answer.body["expires_in"].as_i64().unwrap()), "{}", answer.body);
+            let [exp, iat] = ["exp", "iat"].map(|name| claims[name].as_i64().unwrap());
+            assert_eq!(exp - iat, 60);
+            // It is worked out after the JWT was issued.
+            let left = exp - now()..=exp - before;
+            assert!(left.contains(&answer.body["expires_in"].as_i64().unwrap()), "{}", answer.body);
         }
     }
 }

@@ -18,7 +18,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{
-    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, bootstrap, http_get, serve, start, until,
+    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, bootstrap, by_id, http_get, serve, start,
+    token_for, until,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -141,6 +142,11 @@ async fn a_client_that_does_not_read_loses_its_connection() {
 #[tokio::test]
 async fn streams_leave_permits_to_calls() {
     let server = TestServer::with_limits(ServerLimits { max_concurrent_requests: 4, ..LIMITS }).await;
+    let org = server.org().await;
+    let token = server.operator.tokens().create_token(token_for(&org.id, &org.owner_id)).await.unwrap();
+    let watch = pb::WatchRevocationsRequest { org_ids: vec![org.id.clone()], ..Default::default() };
+    let mut told = server.operator.tokens().watch_revocations(watch).await.unwrap().into_inner();
+    told.message().await.unwrap().unwrap();
     let mut health = HealthClient::new(server.operator.channel.clone());
     let mut watches = Vec::new();
     for _ in 0..5 {
@@ -150,11 +156,23 @@ async fn streams_leave_permits_to_calls() {
         watches.push(watch);
     }
     // The oldest gave way to the newest, and calls have the other permits.
-    for watch in &mut watches[..3] {
+    for watch in &mut watches[..4] {
         // It ends without an error. On a busy machine the status may change before.
         while timeout(PATIENCE, watch.message()).await.expect("it stays open").unwrap().is_some() {}
     }
     tokio::try_join!(server.operator.caller(), server.operator.caller()).unwrap();
+    // None of them took the place of a stream of a caller.
+    let revoke = by_id("", &token.into_inner().token.unwrap().id);
+    org.owner.tokens().revoke_token(revoke).await.unwrap();
+    let is_told = async {
+        loop {
+            let item = told.message().await.unwrap().expect("it stays open").item;
+            if matches!(item, Some(pb::watch_revocations_response::Item::Revocation(_))) {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, is_told).await.unwrap();
 }
 
 /// Calls of clients that give the server no room for a response.
@@ -179,20 +197,48 @@ async fn streams_that_are_not_read_leave_permits_to_calls() {
 #[tokio::test]
 async fn a_client_that_leaves_many_responses_unread_gets_no_more() {
     let server = TestServer::with_limits(ServerLimits { max_concurrent_requests: 4, ..LIMITS }).await;
-    let (mut requests, connection) = without_room(&server).await;
-    let mut answers = Vec::new();
-    let refused = loop {
-        let answer = unread(&mut requests, "/countersign.v1.TokenService/GetJsonWebKeySet").await.unwrap();
-        if let Some(code) = answer.headers().get("grpc-status") {
-            break code.clone();
-        }
-        answers.push(answer);
-    };
-    assert_eq!((refused.to_str().unwrap(), answers.len()), ("8", 64));
-    // Once its connection has ended, there is room again.
-    connection.abort();
-    drop((answers, requests));
-    until(async || server.operator.caller().await.is_ok()).await;
+    const KEYS: &str = "/countersign.v1.TokenService/GetJsonWebKeySet";
+    const CALLER: &str = "/countersign.v1.AccountService/GetCaller";
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    let message: &[u8] = &[0; 5];
+    // What answers, how it is asked, and what it then says to a client that reads nothing.
+    let doors: [(&str, Option<&str>, &[u8], u16); 14] = [
+        (KEYS, Some("application/grpc"), message, 200),
+        ("/grpc.health.v1.Health/Check", Some("application/grpc"), message, 200),
+        (KEYS, Some("application/grpc-web+proto"), message, 200),
+        (CALLER, Some("application/grpc-web+proto"), message, 200),
+        (KEYS, Some(json), b"{}", 429),
+        (CALLER, Some(json), b"{}", 401),
+        ("/oauth2/token", Some(form), b"rubbish", 400),
+        ("/oauth2/token", Some(json), b"{}", 503),
+        ("/oauth2/nowhere", Some(form), b"", 503),
+        ("/favicon", None, b"", 503),
+        ("/nowhere", None, b"", 503),
+        ("/.well-known/jwks.json", None, b"", 503),
+        ("/healthz", None, b"", 503),
+        ("/readyz", None, b"", 503),
+    ];
+    for (path, media_type, message, status) in doors {
+        let (mut requests, connection) = without_room(&server).await;
+        let mut answers = Vec::new();
+        let refused = loop {
+            let answer = ask(&mut requests, path, media_type, message).await.unwrap();
+            if answer.body().is_end_stream() {
+                break answer;
+            }
+            answers.push(answer);
+            // Some of those of the connection before may be freed meanwhile.
+            assert!(answers.len() < 2 * 64, "{path} {media_type:?}");
+        };
+        let refused = refused.status().as_u16();
+        assert!(refused == status || (status > 200 && [429, 503].contains(&refused)), "{path} {refused}");
+        assert!(answers.len() >= 64, "{path} {media_type:?}: {}", answers.len());
+        // Once its connection has ended, there is room again.
+        connection.abort();
+        drop((answers, requests));
+        until(async || http_get(&server.endpoint, "/healthz").await.status == 200).await;
+    }
+    server.operator.caller().await.unwrap();
 }
 
 type Requests = h2::client::SendRequest<bytes::Bytes>;
@@ -210,9 +256,23 @@ async fn without_room(server: &TestServer) -> (Requests, JoinHandle<()>) {
 
 /// The answer to an empty message.
 fn unread(requests: &mut Requests, path: &str) -> h2::client::ResponseFuture {
-    let request = http::Request::post(format!("http://x{path}")).header("content-type", "application/grpc");
+    ask(requests, path, Some("application/grpc"), &[0; 5])
+}
+
+/// The answer to a body of this type, or to a request without one.
+fn ask(
+    requests: &mut Requests,
+    path: &str,
+    media_type: Option<&str>,
+    body: &[u8],
+) -> h2::client::ResponseFuture {
+    let method = if media_type.is_some() { http::Method::POST } else { http::Method::GET };
+    let mut request = http::Request::builder().method(method).uri(format!("http://x{path}"));
+    if let Some(media_type) = media_type {
+        request = request.header("content-type", media_type);
+    }
     let (answer, mut message) = requests.send_request(request.body(()).unwrap(), false).unwrap();
-    message.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+    message.send_data(bytes::Bytes::copy_from_slice(body), true).unwrap();
     answer
 }
 

@@ -94,13 +94,13 @@ async fn the_cache_is_bounded() {
     let server = TestServer::with_limits(ServerLimits { cache_size, ..LIMITS }).await;
     let org = server.org().await;
     let (bot, _) = server.account(&org.id, "bot", &[]).await;
-    for _ in 0..60 {
+    for _ in 0..90 {
         let made =
             server.operator.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
         server.client(made.secret).exchange().await.unwrap();
         assert!(server.state.principals.weight() <= cache_size);
     }
-    assert!((10..60).contains(&server.state.principals.len()), "{}", server.state.principals.len());
+    assert!((10..90).contains(&server.state.principals.len()), "{}", server.state.principals.len());
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn misses_beyond_what_may_wait_are_shed_and_what_is_cached_goes_on() {
     let org = server.org().await;
     org.owner.exchange().await.unwrap();
     // Lookups hang for as long as this is open; nothing else needs the table.
-    let mut holder = server.state.db.pool().begin().await.unwrap();
+    let mut holder = server.database().pool().begin().await.unwrap();
     sqlx::query("lock table credentials in access exclusive mode").execute(&mut *holder).await.unwrap();
     let mut calls = Vec::new();
     // A connection carries 256 calls at once, and as many lookups may wait.

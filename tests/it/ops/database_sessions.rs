@@ -3,16 +3,19 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
-use countersign::db::pool::Db;
+use countersign::db::pool::{self, Db};
 use countersign::db::session::SessionSettings;
 use countersign::grpc::pb;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::{Code, Status};
 
 use crate::harness::{Client, Database, LIMITS, TestServer, http_get, reason, refused, until};
@@ -255,18 +258,8 @@ async fn a_call_that_is_cancelled_while_it_begins_leaves_no_transaction_open() {
     run(&mut other, "create table probes (polls int)").await;
     let db = Db::lazy(options, 1, SessionSettings::default());
     for polls in 1..10 {
-        let mut begins = Box::pin(db.begin());
-        let mut left = polls;
         // Cancelled at each point at which it waits: for the connection, and for the answer to BEGIN.
-        poll_fn(|task| match begins.as_mut().poll(task) {
-            Poll::Pending if left > 1 => {
-                left -= 1;
-                Poll::Pending
-            }
-            _ => Poll::Ready(()),
-        })
-        .await;
-        drop(begins);
+        cancelled_after(polls, db.begin()).await;
         let insert = format!("insert into probes values ({polls})");
         sqlx::query(AssertSqlSafe(insert)).execute(&db).await.unwrap();
         let seen: Vec<i32> = sqlx::query_scalar("select polls from probes order by polls")
@@ -275,4 +268,213 @@ async fn a_call_that_is_cancelled_while_it_begins_leaves_no_transaction_open() {
             .unwrap();
         assert_eq!(seen, (1..=polls).collect::<Vec<_>>(), "not committed: the session was in a transaction");
     }
+}
+
+/// Drops a future after it was polled so often, unless it ends before.
+async fn cancelled_after(polls: i32, future: impl Future) {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    poll_fn(|task| match future.as_mut().poll(task) {
+        Poll::Pending if left > 1 => {
+            left -= 1;
+            Poll::Pending
+        }
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_cancelled_is_done_as_a_whole_or_not_at_all() {
+    let server = TestServer::start().await;
+    let options = server.database().options();
+    let mut other = connect(&options).await;
+    run(&mut other, "create table probes (polls int)").await;
+    let db = Db::lazy(options, 1, SessionSettings::default());
+    let insert = sqlx::query("insert into probes values ($1)").bind(0).execute(&db).await.unwrap();
+    assert_eq!(insert.rows_affected(), 1, "it is prepared");
+    let mut done = 0;
+    for polls in 1..12 {
+        // Cancelled at each point at which it waits: for BEGIN, a statement that fails or does not, a savepoint, and
+        // COMMIT.
+        let changes = async {
+            let mut tx = db.begin().await?;
+            sqlx::query("insert into probes values ($1)").bind(polls).execute(&mut *tx).await?;
+            let mut savepoint = tx.begin().await?;
+            sqlx::query("select pg_sleep(0.01)").execute(&mut *savepoint).await?;
+            savepoint.commit().await?;
+            sqlx::query("insert into probes values ($1)").bind(polls).execute(&mut *tx).await?;
+            tx.commit().await
+        };
+        cancelled_after(polls, changes).await;
+        // Nothing is begun before this statement, on the only connection.
+        sqlx::query("insert into probes values ($1)").bind(-polls).execute(&db).await.unwrap();
+        let counted = "select (select count(*) from probes where polls = $1),
+                              (select count(*) from probes where polls = -$1)";
+        let (both, after): (i64, i64) =
+            sqlx::query_as(counted).bind(polls).fetch_one(&mut other).await.unwrap();
+        assert_eq!(after, 1, "after {polls} polls: not committed");
+        assert!(both == 0 || both == 2, "after {polls} polls: {both} of two changes");
+        done += both;
+    }
+    assert!(done > 0, "none came to its end");
+}
+
+#[tokio::test]
+async fn what_is_done_gives_its_connection_back_at_once() {
+    let server = TestServer::start().await;
+    let db = Db::lazy(server.database().options(), 1, SessionSettings::default());
+    let idle_after_each = async || {
+        let mut connection = db.acquire().await.unwrap();
+        sqlx::query("select 1").execute(&mut *connection).await.unwrap();
+        assert_eq!(db.count(), (0, 1));
+        drop(connection);
+        let mut idle = vec![db.count()];
+        db.begin().await.unwrap().commit().await.unwrap();
+        idle.push(db.count());
+        db.begin().await.unwrap().rollback().await.unwrap();
+        idle.push(db.count());
+        let mut connection = db.acquire().await.unwrap();
+        connection.begin().await.unwrap().commit().await.unwrap();
+        drop(connection);
+        idle.push(db.count());
+        sqlx::query("select 1").fetch_optional(&db).await.unwrap();
+        idle.push(db.count());
+        sqlx::query("select 1").fetch_all(&db).await.unwrap();
+        idle.push(db.count());
+        idle == [(1, 0); 6]
+    };
+    // More than once: where another test of this process finds a session that is lost, all are closed.
+    until(idle_after_each).await;
+    // What its drop rolls back is given back once the database has answered.
+    until(async || {
+        drop(db.begin().await.unwrap());
+        assert_eq!(db.count(), (0, 1));
+        until(async || db.count().1 == 0).await;
+        db.count() == (1, 0)
+    })
+    .await;
+    // So is one over which a statement fails that its caller has left.
+    until(async || {
+        let mut connection = db.acquire().await.unwrap();
+        let fails = sqlx::raw_sql("select pg_sleep(0.01); select 1 / 0").execute(&mut *connection);
+        cancelled_after(1, fails).await;
+        drop(connection);
+        assert_eq!(db.count(), (0, 1));
+        until(async || db.count().1 == 0).await;
+        db.count() == (1, 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropped_connections_hold_no_place() {
+    let server = TestServer::start().await;
+    let db = Db::lazy(server.database().options(), 1, SessionSettings::default());
+    let pid = "select pg_backend_pid()";
+    let mut held = db.acquire().await.unwrap();
+    let first: i32 = sqlx::query_scalar(pid).fetch_one(&mut *held).await.unwrap();
+    let mut waits = tokio::spawn({
+        let db = db.clone();
+        async move { sqlx::query_scalar::<_, i32>(pid).fetch_one(&db).await.unwrap() }
+    });
+    // It waits for the only place.
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
+    db.renew();
+    assert_ne!(first, waits.await.unwrap());
+    // What is under way may end, and its connection is not used again.
+    sqlx::query("select 1").execute(&mut *held).await.unwrap();
+    assert!(held.is_dropped());
+    drop(held);
+    assert_ne!(sqlx::query_scalar::<_, i32>(pid).fetch_one(&db).await.unwrap(), first);
+    let held = db.acquire().await.unwrap();
+    db.close().await;
+    assert!(matches!(db.acquire().await, Err(sqlx::Error::PoolClosed)));
+    drop(held);
+    assert_eq!(db.count().0, 0);
+}
+
+/// A way to the database that counts what is asked of it: the messages that it answers.
+async fn counted(options: PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = match options.get_socket() {
+        Some(_) => {
+            let (user, database) = (options.get_username(), options.get_database().unwrap());
+            pool::options(&format!("postgres://{user}@127.0.0.1/{database}")).unwrap()
+        }
+        None => options.clone().host("127.0.0.1"),
+    };
+    let own = own.port(port).ssl_mode(PgSslMode::Disable);
+    let asked = Arc::new(AtomicU64::new(0));
+    let counts = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            match options.get_socket() {
+                Some(folder) => {
+                    let path = folder.join(format!(".s.PGSQL.{}", options.get_port()));
+                    tokio::spawn(carry(client, UnixStream::connect(path).await.unwrap(), counts.clone()));
+                }
+                None => {
+                    let server = TcpStream::connect((options.get_host(), options.get_port())).await;
+                    tokio::spawn(carry(client, server.unwrap(), counts.clone()));
+                }
+            }
+        }
+    });
+    (own, asked)
+}
+
+async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, asked: Arc<AtomicU64>) {
+    let (asks, mut hears) = client.into_split();
+    let (mut answers, to) = tokio::io::split(server);
+    // Where one side closes, so does the other.
+    tokio::select! {
+        _ = count(asks, to, asked) => {}
+        _ = tokio::io::copy(&mut answers, &mut hears) => {}
+    }
+}
+
+/// Passes messages on until the connection ends, and counts those by which something is asked.
+async fn count(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    asked: Arc<AtomicU64>,
+) -> std::io::Result<()> {
+    // The first message has no kind.
+    let mut kind = None;
+    loop {
+        let length = from.read_u32().await?;
+        let mut message: Vec<u8> = kind.into_iter().chain(length.to_be_bytes()).collect();
+        let head = message.len();
+        message.resize(head + length as usize - 4, 0);
+        from.read_exact(&mut message[head..]).await?;
+        if let Some(b'Q' | b'S') = kind {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+        to.write_all(&message).await?;
+        kind = Some(from.read_u8().await?);
+    }
+}
+
+#[tokio::test]
+async fn a_change_takes_seven_round_trips_and_a_read_one() {
+    let database = Arc::new(Database::create().await);
+    let (options, asked) = counted(database.options()).await;
+    let master = MasterKeys::new_file().as_str().into();
+    let server = TestServer::on(options, database, master, None, LIMITS).await;
+    let owner = server.org().await.owner;
+    let mut fewest = (u64::MAX, u64::MAX);
+    for n in 0..40 {
+        let before = asked.load(Ordering::Relaxed);
+        let org = pb::Org { display_name: format!("Name {n}"), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".into()] });
+        owner.orgs().update_org(pb::UpdateOrgRequest { org: Some(org), update_mask }).await.unwrap();
+        let between = asked.load(Ordering::Relaxed);
+        owner.orgs().get_org(pb::GetOrgRequest::default()).await.unwrap();
+        let after = asked.load(Ordering::Relaxed);
+        // What the server asks for itself meanwhile counts as well, and not each time.
+        fewest = (fewest.0.min(between - before), fewest.1.min(after - between));
+    }
+    assert_eq!(fewest, (7, 1));
 }

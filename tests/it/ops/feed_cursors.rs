@@ -296,10 +296,10 @@ async fn a_cursor_expires_when_what_comes_after_it_was_swept() {
     let later = now + time::Duration::hours(24) + time::Duration::minutes(1);
     let rows =
         async || sqlx::query_scalar::<_, i64>("select count(*) from feed").fetch_one(&pool).await.unwrap();
-    sweep::sweep(&pool, now).await.unwrap();
+    sweep::sweep(&database.db(), now).await.unwrap();
     assert_eq!(rows().await, 3, "nothing is 24 h old");
     until(async || {
-        sweep::sweep(&pool, later).await.unwrap();
+        sweep::sweep(&database.db(), later).await.unwrap();
         rows().await == 1
     })
     .await;
@@ -314,7 +314,7 @@ async fn a_cursor_expires_when_what_comes_after_it_was_swept() {
     assert_eq!(news(&mut follower, &mut db).await, ["open", "after it"]);
     // A day later all of it is gone: a new reader begins there.
     until(async || {
-        sweep::sweep(&pool, later).await.unwrap();
+        sweep::sweep(&database.db(), later).await.unwrap();
         rows().await == 0
     })
     .await;

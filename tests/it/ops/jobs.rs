@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use countersign::clock::Clock;
 use countersign::config::{SigningAlgorithm, WebUrl};
+use countersign::db::within;
+use countersign::error::Result;
 use countersign::jobs::{AtStop, Job, JobContext, Running, table};
 use countersign::mail::EmailDelivery;
 use countersign::server;
@@ -53,6 +55,22 @@ async fn a_job_that_panics_ends_the_server() {
         })
     };
     assert_eq!(dies_of(run, &DIE).await, "job added panicked: nothing left to do");
+}
+
+/// A statement over a connection whose network is gone has no end of its own.
+#[tokio::test]
+async fn a_round_that_hangs_ends_and_is_retried() {
+    static DIE: Notify = Notify::const_new();
+    let run = |_: JobContext, _: Duration| -> Running {
+        Box::pin(async move {
+            const SECOND: Duration = Duration::from_secs(1);
+            let hung = within(SECOND, std::future::pending::<Result<()>>()).await.unwrap_err();
+            let next = within(SECOND, async { Ok(2) }).await.unwrap();
+            DIE.notified().await;
+            panic!("{:?}, then {next}", hung.reason());
+        })
+    };
+    assert_eq!(dies_of(run, &DIE).await, "job added panicked: DatabaseUnavailable, then 2");
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ async fn resealing_goes_on_where_it_was_interrupted_and_says_what_is_left() {
             .unwrap();
     }
     let mut told = Vec::new();
-    let resealed = keys::reseal(&db.pool(), &master, clock, |name: &str| told.push(name.to_owned())).await;
+    let resealed = keys::reseal(db, &master, clock, |name: &str| told.push(name.to_owned())).await;
     // The first pepper, those above 100, and the signing key.
     assert_eq!((resealed.unwrap(), told.len()), (1 + 105 + 1, 107));
     assert_eq!(told[..3], ["pepper 1", "pepper 101", "pepper 102"]);
@@ -178,8 +178,7 @@ async fn what_is_erased_stays_erased_whoever_seals_it_anew() {
     let reseal = async {
         for turn in 0..60 {
             let master = read_keys(&files[turn % 2]);
-            resealed +=
-                keys::reseal(&first.state.db.pool(), &master, &first.state.clock, |_| ()).await.unwrap();
+            resealed += keys::reseal(&first.state.db, &master, &first.state.clock, |_| ()).await.unwrap();
         }
     };
     let rotate = async {

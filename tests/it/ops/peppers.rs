@@ -18,7 +18,7 @@ use crate::harness::{
 /// As `countersign keys new-pepper` does it.
 async fn new_pepper(server: &TestServer) -> i32 {
     let master = read_keys(server.master_key_file());
-    keys::new_pepper(&server.state.db.pool(), &master, &server.state.clock).await.unwrap()
+    keys::new_pepper(&server.state.db, &master, &server.state.clock).await.unwrap()
 }
 
 async fn pepper_of(server: &TestServer, token: &str) -> i32 {

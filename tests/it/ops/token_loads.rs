@@ -1,11 +1,15 @@
-//! Loads of tokens that wait for a connection are read together: each gets what is its own.
+//! Loads of tokens: those that wait for a connection are read together, and each gets what is its own.
 
 use countersign::clock::random;
+use countersign::db::tokens::principals::{LoadedWith, find};
+use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::grpc::pb;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::task::JoinSet;
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::harness::{Client, TestServer, until};
 
@@ -41,7 +45,7 @@ async fn loads_that_wait_get_their_own_whatever_the_others_get() {
     }
     // What the org allows of tokens cannot be read any more.
     let policy = "update orgs set token_policy = '{\"allowed_audiences\": 7}' where org_id = $1";
-    let db = server.state.db.pool();
+    let db = server.database().pool();
     sqlx::query(policy).bind(OrgId::parse(&damaged.id).unwrap().uuid()).execute(&db).await.unwrap();
     server.state.principals.clear();
     // Without a credential of its own, which would be loaded first.
@@ -71,4 +75,47 @@ async fn loads_that_wait_get_their_own_whatever_the_others_get() {
         assert_eq!(exchanged(&client, token).await, expected);
     }
     until(async || server.state.pools.loads.count().1 == 0).await;
+}
+
+/// In an org of many tokens beside hundreds of small ones, which a plan for all of them has in mind.
+#[tokio::test]
+async fn a_load_reads_its_own_tokens_alone_however_many_their_org_has() {
+    const MANY: i64 = 2_000;
+    const LOADED: i64 = 16;
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (_, client) = server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    client.exchange().await.unwrap();
+    let org_id = OrgId::parse(&org.id).unwrap();
+    let mut taken = server.state.pools.loads.take().await.unwrap();
+    let db = &mut *taken;
+    // Copies of its token, with other ids.
+    let copied = "create temporary table copies as
+         select t.token_id as of, gen_random_uuid() as id from tokens t, generate_series(1, $2)
+         where t.org_id = $1 and t.token_id = (select max(token_id::text)::uuid from tokens where org_id = $1)";
+    sqlx::query(copied).bind(org_id.uuid()).bind(MANY).execute(&mut *db).await.unwrap();
+    for (table, column) in
+        [("credentials", "credential_id"), ("tokens", "token_id"), ("token_secrets", "token_id")]
+    {
+        let copy = format!(
+            "insert into {table} select (jsonb_populate_record(r, jsonb_build_object('{column}', c.id))).*
+             from copies c join {table} r on r.{column} = c.of;
+             alter table {table} alter org_id set (n_distinct = 500); analyze {table}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(copy)).execute(&mut *db).await.unwrap();
+    }
+    sqlx::raw_sql("set plan_cache_mode = force_generic_plan").execute(&mut *db).await.unwrap();
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("select id from copies limit $1").bind(LOADED).fetch_all(&mut *db).await.unwrap();
+    let ids: Vec<TokenId> = ids.into_iter().map(TokenId::from).collect();
+    let (ceilings, master) = (Ceilings::default(), &server.state.keyring.master);
+    let mut tx = db.begin().await.unwrap();
+    let rows = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables
+                where relname in ('tokens', 'token_secrets')";
+    let before: i64 = sqlx::query_scalar(rows).fetch_one(&mut *tx).await.unwrap();
+    let found = find(&mut tx, &ids, None, LoadedWith { ceilings: &ceilings, master }).await.unwrap();
+    let after: i64 = sqlx::query_scalar(rows).fetch_one(&mut *tx).await.unwrap();
+    assert!(found.len() == ids.len() && found.iter().all(|found| matches!(found, Ok(Some(_)))));
+    let read = after - before;
+    assert!((2 * LOADED..=4 * LOADED).contains(&read), "{read} rows were read");
 }

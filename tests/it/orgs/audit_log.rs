@@ -150,12 +150,12 @@ async fn events_are_kept_four_hundred_days() {
     assert!(before.0 > 0 && before.1 >= before.0);
     let day = Duration::from_secs(24 * 3_600);
     server.state.clock.advance(399 * day);
-    sweep(&db.pool(), server.state.clock.now()).await.unwrap();
+    sweep(db, server.state.clock.now()).await.unwrap();
     assert_eq!(counted().await, before);
     let owner = server.client(server.managing_token_of(&org).await);
     let left = list(&owner, pb::ListEventsRequest::default()).await.unwrap().len();
     server.state.clock.advance(day + Duration::from_secs(60));
-    sweep(&db.pool(), server.state.clock.now()).await.unwrap();
+    sweep(db, server.state.clock.now()).await.unwrap();
     let owner = server.client(server.managing_token_of(&org).await);
     // The owner's two later tokens; the events before them are gone.
     assert_eq!(list(&owner, pb::ListEventsRequest::default()).await.unwrap().len(), 2);

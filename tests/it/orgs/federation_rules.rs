@@ -1,4 +1,4 @@
-//! Federation rules: what they may be, who may make, change and stop them, and where they count as tokens.
+//! Federation rules: what they may be, which callers may make, change and stop them, and where they count as tokens.
 
 use countersign::config::{FederationSettings, ServerLimits};
 use countersign::domain::federation::ceiling::{Ceiling, CeilingEntry};
@@ -223,10 +223,9 @@ async fn a_rule_is_created_changed_and_deleted() {
     assert_eq!(tried.display_name.as_deref(), Some("Other"));
     assert_eq!(get(owner, &made.id).await.unwrap().display_name, None);
 
-    let later = prost_types::Timestamp {
-        seconds: changed.expire_time.as_ref().unwrap().seconds + 1,
-        ..Default::default()
-    };
+    // Before the end of the next token, which is made later.
+    let mut later = changed.expire_time.unwrap();
+    later.nanos += 1_000;
     for (wider, mask) in [
         (pb::FederationRule { scopes: texts(&["x.y", "x.z"]), ..Default::default() }, "scopes"),
         (pb::FederationRule::default(), "scopes"),
@@ -259,8 +258,8 @@ async fn a_rule_is_created_changed_and_deleted() {
         let refusal = refused(update(owner, wrong, &[]).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(violated(&refusal), [field]);
     }
-    let nobody = pb::FederationRule { id: second.clone(), ..Default::default() };
-    let refusal = refused(update(owner, nobody, &["subject"]).await, Code::InvalidArgument, "INVALID_FIELD");
+    let without = pb::FederationRule { id: second.clone(), ..Default::default() };
+    let refusal = refused(update(owner, without, &["subject"]).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(violated(&refusal), ["rule.subject"]);
 
     delete(owner, &second).await.unwrap();
@@ -496,7 +495,7 @@ async fn changing_a_rule_is_making_it_and_disabling_is_not() {
     assert_eq!(update(&strong, disabled(false), &[]).await.unwrap().disabled, Some(false));
     assert_eq!(world.versions().await, [3]);
 
-    // What acts as an owner is stopped by who covers an owner.
+    // What acts as an owner is stopped by callers that cover an owner.
     let for_owner = pb::FederationRule { account_id: world.org.owner_id.clone(), ..world.rule() };
     let of_owner = create(&world.org.owner, for_owner).await.unwrap().rule.unwrap();
     let stop = pb::FederationRule { id: of_owner.id.clone(), disabled: Some(true), ..Default::default() };
@@ -624,7 +623,7 @@ async fn key_compromise_revokes_the_rules_of_a_maker() {
     assert_eq!(states().await, [Active; 5]);
     compromise(&makers[2]).await;
     assert_eq!(states().await, [Active, Revoked, Active, Active, Active]);
-    // Who changed an issuer could have acted by every rule of it.
+    // A caller that changed an issuer could have acted by every rule of it.
     let keeper = world.owner_with(Default::default()).await;
     let swap = pb::Issuer {
         id: other_issuer,
@@ -742,7 +741,7 @@ async fn rules_go_with_a_purged_account() {
     let request = pb::DeleteAccountRequest { account_id: world.account.id.clone(), ..Default::default() };
     owner.accounts().delete_account(request).await.unwrap();
     let now = world.server.state.clock.now();
-    let mut tx = world.server.state.db.pool().begin().await.unwrap();
+    let mut tx = world.server.database().pool().begin().await.unwrap();
     let account_id = countersign::domain::values::ids::AccountId::parse(&world.account.id).unwrap();
     let org_id = countersign::domain::values::ids::OrgId::parse(&world.org.id).unwrap();
     assert!(countersign::db::accounts::purge(&mut tx, org_id, account_id, now).await.unwrap());
@@ -771,7 +770,7 @@ async fn a_swept_session_leaves_its_rules_to_what_made_its_password() {
     let made = create(&session, world.rule()).await.unwrap().rule.unwrap();
     server.state.clock.advance(std::time::Duration::from_secs(200 * 24 * 3_600));
     let now = server.state.clock.now();
-    countersign::db::sweep::sweep(&server.state.db.pool(), now).await.unwrap();
+    countersign::db::sweep::sweep(&server.state.db, now).await.unwrap();
     let left = "select count(*) from sessions";
     assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&server.state.db).await.unwrap(), 0);
     assert_eq!(get(owner, &made.id).await.unwrap().state(), pb::TokenState::Active);

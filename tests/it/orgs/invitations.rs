@@ -763,7 +763,7 @@ async fn an_invitation_is_made_once_for_one_request_and_swept_when_it_is_old() {
     refused(make(&other).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
     server.state.clock.advance(DAY * 97 - MARGIN);
     let sweep = async || {
-        countersign::db::sweep::sweep(&server.state.db.pool(), server.state.clock.now()).await.unwrap();
+        countersign::db::sweep::sweep(&server.state.db, server.state.clock.now()).await.unwrap();
         let query = "select count(*) from invitations";
         sqlx::query_scalar::<_, i64>(query).fetch_one(&server.state.db).await.unwrap()
     };

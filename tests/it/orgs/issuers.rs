@@ -361,12 +361,12 @@ async fn issuers_and_rules_are_sealed() {
         let read = (issuer.issuer().unwrap(), rule.rule().unwrap());
         (issuer.is_ours(master, &read.0), rule.is_ours(master, &read.1))
     };
-    assert_eq!(are_ours(&server.state.master).await, (true, true));
+    assert_eq!(are_ours(&server.state.keyring.master).await, (true, true));
     let new = MasterKeys::new_file().replacen("1:", "new:", 1);
     let both = read_keys(&format!("{new}{}", server.master_key_file()));
-    keys::reseal(&db.pool(), &both, &server.state.clock, |_| ()).await.unwrap();
+    keys::reseal(db, &both, &server.state.clock, |_| ()).await.unwrap();
     assert_eq!(are_ours(&read_keys(&new)).await, (true, true));
-    assert_eq!(are_ours(&server.state.master).await, (false, false));
+    assert_eq!(are_ours(&server.state.keyring.master).await, (false, false));
 
     let planted = "update federation_rules set subject = 'mallory'";
     sqlx::query(planted).execute(db).await.unwrap();

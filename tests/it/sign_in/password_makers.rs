@@ -304,7 +304,7 @@ async fn what_a_forgotten_session_made_falls_too() {
     let admin = server.person(&org.id, "admin@example.org", &[("owner", "*")]).await;
     set_password(&server.session(&admin.username).await, &made.id).await.unwrap();
     server.state.clock.advance(std::time::Duration::from_secs(2 * 86_400));
-    countersign::db::sweep::sweep(&server.state.db.pool(), server.state.clock.now()).await.unwrap();
+    countersign::db::sweep::sweep(&server.state.db, server.state.clock.now()).await.unwrap();
     lasting.caller().await.unwrap();
     compromised(&server, &thief).await;
     refused(lasting.caller().await, REVOKED.0, REVOKED.1);

@@ -440,9 +440,9 @@ async fn sessions_are_swept_and_go_with_their_account() {
     assert_eq!(rows().await, (1, 1, 1));
     let day = time::Duration::days(1);
     let now = server.state.clock.now();
-    countersign::db::sweep::sweep(&db.pool(), now + day).await.unwrap();
+    countersign::db::sweep::sweep(db, now + day).await.unwrap();
     assert_eq!(rows().await, (1, 1, 1), "its holder is told that it has expired");
-    countersign::db::sweep::sweep(&db.pool(), now + day + time::Duration::HOUR).await.unwrap();
+    countersign::db::sweep::sweep(db, now + day + time::Duration::HOUR).await.unwrap();
     assert_eq!(rows().await, (0, 1, 0));
     server.session(&bot.username).await;
     let request = pb::DeleteAccountRequest { account_id: bot.id, ..Default::default() };

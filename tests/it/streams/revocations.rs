@@ -348,6 +348,38 @@ async fn flood(db: &mut PgConnection, org: &str, count: i32) {
     sqlx::query(sql).bind(org).bind(count).execute(db).await.unwrap();
 }
 
+/// What one org schedules keeps the ends of no other one from being told, however much it is.
+#[tokio::test]
+async fn many_scheduled_ends_of_one_org_hold_back_no_other() {
+    let server = TestServer::start().await;
+    let (org, other) = (server.org().await, server.org().await);
+    let by = watcher(&server, &org).await;
+    let id = token(&server, &org).await;
+    let mut stream = Verifier::watching(&by, &[], "").await;
+    org.owner.tokens().rotate_token(rotate_token("", &id, Some(60))).await.unwrap();
+    server.hear_all().await;
+    // Changes of before, so that only the reader of scheduled ends meets them, which are due after the other one.
+    let mut db = PgConnection::connect_with(&server.database().options()).await.unwrap();
+    let sql = r#"insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time, effective_time,
+                                   revocations)
+        select (select feed_epoch from deployment), 1, n, $1, gen_random_uuid(), 'token.updated',
+               '{tok_0000000000e008000000000001}', now(), at,
+               jsonb_build_array(jsonb_build_object('subject', 'tok_0000000000e008000000000001', 'reason', 'TOKEN_EXPIRED',
+                   'from', (extract(epoch from at) * 1000000)::bigint))
+        from generate_series(1, 300000) n, lateral (select now() + interval '160 s' + n * interval '50 us' as at) t"#;
+    sqlx::query(sql).bind(OrgId::parse(&other.id).unwrap().uuid()).execute(&mut db).await.unwrap();
+    // All of them are to be read now, and the end of the overlap is due.
+    server.state.clock.advance(Duration::from_secs(130));
+    let old = pb::RevokedSecret { token_id: id.clone(), number: 1 };
+    let old = pb::revocation::Subject::Secret(old);
+    stream.hears(|heard| heard.subject.as_ref() == Some(&old)).await;
+    // The reading comes to its end, and then nothing is behind.
+    until(async || server.state.streams.ends_lag(server.state.clock.now()) < Duration::from_secs(2)).await;
+    let late = Verifier::watching(&by, &[], "").await;
+    assert!(late.heard.iter().any(|heard| heard.subject.as_ref() == Some(&old)));
+    assert!(!late.heard.iter().any(|heard| heard.org_id == other.id));
+}
+
 #[tokio::test]
 async fn a_slow_reader_is_dropped_and_resumes() {
     let server = TestServer::start().await;

@@ -56,7 +56,7 @@ async fn what_was_acknowledged_is_listed_on_every_node() {
     server.state.clock.advance(Duration::from_secs(3_601));
     assert!(list(&org.owner).await.is_empty());
     let now = server.state.clock.now();
-    countersign::db::sweep::sweep(&server.state.db.pool(), now).await.unwrap();
+    countersign::db::sweep::sweep(&server.state.db, now).await.unwrap();
     let left: i64 =
         sqlx::query_scalar("select count(*) from verifiers").fetch_one(&server.state.db).await.unwrap();
     assert_eq!(left, 0);

@@ -435,12 +435,10 @@ async fn workload(server: &TestServer, org: &Org) -> (pb::Account, String, Strin
     federation::allow_federation(&org.owner).await;
     let (account, _) = server.account(&org.id, "deployer", &[("invoices.read", "*")]).await;
     let signer = Signer::ed25519();
-    let mut jwk = signer.jwk();
-    jwk["kid"] = json!("1");
     let issuer = pb::Issuer {
         kind: pb::IssuerKind::Jwks.into(),
         issuer: "https://localhost:8443/walk".into(),
-        jwks: json!({ "keys": [jwk] }).to_string(),
+        jwks: signer.key_set("1"),
         ..Default::default()
     };
     let issuer_id = federation::create_issuer(&org.owner, issuer.clone()).await.unwrap();

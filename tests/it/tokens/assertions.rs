@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine as _};
+use countersign::crypto::password_places::{Asker, Place, Places};
 use countersign::db::sweep::sweep;
-use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
+use countersign::domain::values::ids::{OrgId, TokenId};
+use countersign::error::Reason;
 use countersign::grpc::pb;
 use countersign::grpc::pb::explain_token_request::Target;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use crate::harness::{
     LIMITS, Org, Signer, TestServer, assertion_claims, by_id, key_for, of_assertion, refused, token_for,
+    until,
 };
 
 /// A server with a token of kind `KEY`.
@@ -321,11 +326,11 @@ async fn uses_are_swept_once_they_have_expired_by_every_clock() {
     let world = World::new().await;
     let assertion = world.assertion();
     world.exchange(&assertion).await.unwrap();
-    let pool = world.server.database().pool();
+    let db = &world.server.state.db;
     // It is good for 60 s, and kept for 120 s more.
     for (seconds, left) in [(61, 1), (118, 1), (1, 0)] {
         world.server.state.clock.advance(Duration::from_secs(seconds));
-        sweep(&pool, world.server.state.clock.now()).await.unwrap();
+        sweep(db, world.server.state.clock.now()).await.unwrap();
         assert_eq!(kept(&world).await, left, "after {seconds} s more");
         refused(world.exchange(&assertion).await, Code::Unauthenticated, "TOKEN_INVALID");
     }
@@ -381,4 +386,62 @@ async fn an_assertion_is_explained_and_not_spent() {
     let request = pb::ExplainTokenRequest { target, ..Default::default() };
     let checks = world.org.owner.tokens().explain_token(request).await.unwrap().into_inner().checks;
     assert!(checks.iter().all(|check| check.passed) && checks[0].name == "revoked");
+}
+
+/// Takes places for slow signatures until one more has to wait, and lets as many wait as may.
+async fn fill(places: &Places, asker: Asker) -> (Vec<Place>, JoinSet<()>) {
+    let (mut held, mut waiting) = (Vec::new(), JoinSet::new());
+    loop {
+        let (mine, before) = (places.clone(), places.free());
+        let taking = tokio::spawn(async move { mine.take(asker, 1).await.unwrap() });
+        until(async || taking.is_finished() || places.waiting() > 0).await;
+        if places.free() == before {
+            // It goes on waiting, as the first of them.
+            waiting.spawn(async move { drop(taking.await) });
+            break;
+        }
+        held.push(taking.await.unwrap());
+    }
+    while places.have_room(asker) {
+        let (mine, before) = (places.clone(), places.waiting());
+        waiting.spawn(async move { drop(mine.take(asker, 1).await) });
+        until(async || places.waiting() > before).await;
+    }
+    (held, waiting)
+}
+
+#[tokio::test]
+async fn slow_signatures_take_turns_by_org_and_strangers_have_their_own() {
+    let world = World::new().await;
+    let server = &world.server;
+    let slow = Signer::rsa(aws_lc_rs::rsa::KeySize::Rsa4096, "PS256").await;
+    let token_id = server.key_token(&world.org.id, &world.account.id, &slow).await.id;
+    let other = server.org().await;
+    let (account, _) = server.account(&other.id, "bot", &[("x.y", "*")]).await;
+    let other_slow = Signer::rsa(aws_lc_rs::rsa::KeySize::Rsa4096, "PS256").await;
+    let other_id = server.key_token(&other.id, &account.id, &other_slow).await.id;
+    world.exchange(&slow.assertion(server, &token_id)).await.unwrap();
+    let places = server.state.authenticator.slow_signatures();
+    let org = Asker::Known(OrgId::parse(&world.org.id).unwrap());
+    let (mut held, _waiting) = fill(places, org).await;
+    // Too many of one org wait, which is refused more of them; another one is next.
+    let refusal = world.exchange(&slow.assertion(server, &token_id)).await;
+    refused(refusal, Code::ResourceExhausted, "OVERLOADED");
+    let (anonymous, assertion) = (server.anonymous(), other_slow.assertion(server, &other_id));
+    let before = places.waiting();
+    let exchange = tokio::spawn(async move { anonymous.exchange_assertion(&assertion).await });
+    until(async || places.waiting() > before).await;
+    held.pop();
+    exchange.await.unwrap().unwrap();
+    // A caller that names a token which does not exist has the part of strangers.
+    let nowhere = slow.assertion(server, &TokenId::from_u128(7).to_string());
+    refused(world.exchange(&nowhere).await, Code::Unauthenticated, "TOKEN_INVALID");
+    let here = ClientAddress::of_request([127, 0, 0, 1].into(), &ForwardedHeaders::default(), &[]);
+    let (_held, _strangers) = fill(places, Asker::Stranger(here)).await;
+    refused(world.exchange(&nowhere).await, Code::ResourceExhausted, "OVERLOADED");
+    // From an address with too many failures nothing is verified for it, and the answer is the same as for a token.
+    for _ in 0..=101 {
+        let _ = server.state.principals.refuse(here, Reason::TokenInvalid);
+    }
+    refused(world.exchange(&nowhere).await, Code::ResourceExhausted, "THROTTLED");
 }

@@ -184,7 +184,7 @@ async fn nodes_that_write_the_same_secrets_at_once_lose_none() {
         uses.push(SecretUse { org_id, token_id, number: 1, time, address: None, count: 1 });
     }
     let writers = (0..4).map(|n| {
-        let (db, mut uses) = (server.state.db.pool(), uses.clone());
+        let (db, mut uses) = (server.state.db.clone(), uses.clone());
         // The worst order there is.
         if n % 2 == 1 {
             uses.reverse();

@@ -105,10 +105,10 @@ async fn both_secrets_work_until_the_overlap_is_over() {
     assert_eq!((ask(old.token()).await, ask(new.token()).await), (false, true));
     // Swept when it is no longer in use.
     let later = server.state.clock.now() + time::Duration::days(29);
-    countersign::db::sweep::sweep(&server.state.db.pool(), later).await.unwrap();
+    countersign::db::sweep::sweep(&server.state.db, later).await.unwrap();
     assert_eq!(get(&owner, &id).await.secrets.len(), 2);
     let later = server.state.clock.now() + time::Duration::days(31);
-    countersign::db::sweep::sweep(&server.state.db.pool(), later).await.unwrap();
+    countersign::db::sweep::sweep(&server.state.db, later).await.unwrap();
     assert_eq!(states(&get(&owner, &id).await), [Active]);
 }
 

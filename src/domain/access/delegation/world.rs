@@ -192,7 +192,7 @@ impl World {
     }
 
     pub fn rights_of(&self, account: usize) -> Rights {
-        self.held_by(account).rights().as_ref().clone()
+        self.held_by(account).rights().clone()
     }
 
     /// The account that a call means by the number `n`.
@@ -257,9 +257,9 @@ impl World {
                     restrictions: lists.clone().into(),
                     may_manage_tokens: *may_manage_tokens,
                     secrets: [Secret { number: *secret, expire_time: None, proof: record.into() }].into(),
-                    create_time: lifetime.create_time,
-                    renew_time: lifetime.renew_time,
-                    expire_time: lifetime.expire_time,
+                    create_time: lifetime.create_time.to_utc(),
+                    renew_time: lifetime.renew_time.map(|renewed| Box::new(renewed.to_utc())),
+                    expire_time: lifetime.expire_time.map(OffsetDateTime::to_utc),
                     ..sample(&[])
                 }
             }
@@ -286,7 +286,7 @@ impl World {
                     restrictions: lists.clone().into(),
                     may_manage_tokens: false,
                     secrets: [].into(),
-                    expire_time: Some(*expire_time),
+                    expire_time: Some(expire_time.to_utc()),
                     ..sample(&[])
                 }
             }
@@ -342,12 +342,12 @@ impl World {
                 jwt(Some(carried.clone()), Some(impersonation))
             }
             (ModelCredential::Jwt(_) | ModelCredential::Rule(_), _) if found.restrictions.narrow_rights() => {
-                jwt(Some(found.effective_rights().as_ref().clone()), None)
+                jwt(Some(found.effective_rights().clone()), None)
             }
             (ModelCredential::Jwt(_) | ModelCredential::Rule(_), _) => jwt(None, None),
             (_, PresentedAs::TokenString) => AuthenticatedBy::TokenString { secret },
             (_, PresentedAs::Jwt) if found.restrictions.narrow_rights() => {
-                jwt(Some(found.effective_rights().as_ref().clone()), None)
+                jwt(Some(found.effective_rights().clone()), None)
             }
             (_, PresentedAs::Jwt) => jwt(None, None),
             (_, PresentedAs::NarrowJwt(lists)) => {

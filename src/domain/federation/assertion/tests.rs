@@ -15,16 +15,12 @@ fn trust(kind: IssuerKind, issuer: &str, lifetime: u64, single_use_jti: bool) ->
         r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","use":"jwt-svid"}"#;
     let jwks = format!(r#"{{"keys":[{key}]}}"#);
     let fields = TrustFields {
-        kind,
-        issuer,
         jwks: if kind == IssuerKind::Oidc { "" } else { &jwks },
-        bundle_uri: "",
-        algorithms: &[],
         max_assertion_lifetime: Some(std::time::Duration::from_secs(lifetime)),
         single_use_jti,
-        shared: false,
+        ..TrustFields::of(kind, issuer)
     };
-    Trust::read(&mut Violations::default(), &fields).unwrap()
+    fields.trust()
 }
 
 fn rule(subject: SubjectMatch, claims: Vec<ClaimMatch>) -> RuleMatch {
@@ -155,16 +151,21 @@ fn it_is_good_for_a_bounded_time() {
     for (changes, good) in [
         (json!({"exp": at + 1}), true),
         (json!({"exp": at}), false),
-        (json!({"exp": at + 600}), true),
-        (json!({"exp": at + 601}), false),
+        (json!({"exp": at + 660}), true),
+        (json!({"exp": at + 661}), false),
         // Ten years, however it began.
         (json!({"exp": at + 315_360_000}), false),
         (json!({"iat": at - 500, "exp": at + 100}), true),
-        (json!({"iat": at - 500, "exp": at + 101}), false),
+        // Some issuers date it back; that it lives longer for it is bounded.
+        (json!({"iat": at - 300, "exp": at + 600}), true),
+        (json!({"iat": at - 600, "exp": at + 600}), true),
+        (json!({"iat": at - 601, "exp": at + 600}), false),
+        (json!({"iat": at - 1_190, "exp": at + 10}), true),
+        (json!({"iat": at - 1_191, "exp": at + 10}), false),
         (json!({"iat": at + 60, "exp": at + 600}), true),
         (json!({"iat": at + 61, "exp": at + 600}), false),
-        (json!({"iat": null, "exp": at + 600}), true),
-        (json!({"iat": null, "exp": at + 601}), false),
+        (json!({"iat": null, "exp": at + 660}), true),
+        (json!({"iat": null, "exp": at + 661}), false),
         (json!({"iat": i64::MIN, "exp": i64::MAX}), false),
         (json!({"iat": i64::MAX, "exp": i64::MAX}), false),
         (json!({"nbf": at + 60}), true),
@@ -225,6 +226,29 @@ fn each_claim_is_checked_in_its_order_and_named_by_its_path() {
     let names: Vec<_> = RuleCheck::of_claims(&rule).map(|check| check.name(Some(&rule))).collect();
     let expected = ["issuer", "aud", "time", "replay", "subject", "claims/ref", "claims/k8s.io~1a/n~0s"];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn the_name_of_a_check_that_is_recorded_is_bounded() {
+    // Each `/` of a name is two bytes of a pointer: eight of these make four kilobytes.
+    let long = |last: &str| {
+        let mut path: Vec<String> = (0..7).map(|_| "/".repeat(255)).collect();
+        path.push(last.to_owned());
+        let values = vec![ClaimValue::Text("v".to_owned())];
+        ClaimMatch::read(&mut Violations::default(), &path, values, false).unwrap()
+    };
+    let claims = vec![long("a"), long("b"), long("\u{e9}")];
+    let rule = rule(SubjectMatch::Any, claims);
+    let mut names: Vec<_> = (0..3).map(|place| RuleCheck::Claim(place).recorded_name(&rule)).collect();
+    names.push(RuleCheck::Subject.recorded_name(&rule));
+    assert!(names.iter().all(|name| name.len() <= MAX_TEXT && RuleCheck::is_name_of_rule(name)), "{names:?}");
+    assert_eq!(names[3], "subject");
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 4);
+    for check in RuleCheck::OF_SIGNATURE.into_iter().chain(RuleCheck::OF_PROOF).chain([RuleCheck::Replay]) {
+        assert!(!RuleCheck::is_name_of_rule(&check.recorded_name(&rule)), "{check:?}");
+    }
 }
 
 #[test]

@@ -320,7 +320,7 @@ async fn full_of_connections() -> Seen {
 }
 
 async fn small_cache() -> Seen {
-    let server = TestServer::with_limits(ServerLimits { cache_size: 64 << 10, ..LIMITS }).await;
+    let server = TestServer::with_limits(ServerLimits { cache_size: 32 << 10, ..LIMITS }).await;
     let metrics = Metrics::of(&server).await;
     let org = server.org().await;
     until(async || {
@@ -331,6 +331,6 @@ async fn small_cache() -> Seen {
     .await;
     let scrape = metrics.scrape().await;
     assert!(scrape.value("countersign_cache_loads_total", &[("outcome", "found")]) > 1.0);
-    assert!(scrape.value("countersign_cache_size_bytes", &[]) <= (64 << 10) as f64);
+    assert!(scrape.value("countersign_cache_size_bytes", &[]) <= (32 << 10) as f64);
     vec!["CountersignCacheTooSmall"]
 }

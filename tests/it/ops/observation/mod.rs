@@ -5,5 +5,3 @@ mod alerts;
 mod metrics;
 mod scraping;
 mod tls;
-#[cfg(feature = "otel")]
-mod traces;

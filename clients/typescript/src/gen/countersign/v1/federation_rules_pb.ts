@@ -301,16 +301,16 @@ export const FederationRuleSchema: GenMessage<FederationRule> = /*@__PURE__*/
  */
 export type Presentation = Message<"countersign.v1.Presentation"> & {
   /**
-   * Output only. The `sub`, cut to 255 bytes. Empty where signature, issuer, audience or times were
-   * not good: nothing else of such a JWT is to be believed.
+   * Output only. The `sub`, of at most 255 bytes. Empty where there is none that can be shown, and where
+   * signature, issuer, audience or times were not good: nothing of such a JWT is to be believed.
    *
    * @generated from field: string subject = 1;
    */
   subject: string;
 
   /**
-   * Output only. The claims of the last one that rules can match, as the JSON text of an object.
-   * Empty where `subject` is.
+   * Output only. The claims of the last one that rules can match, as the JSON text of an object: what
+   * the rule names first, 64 values and 2 KiB at most. Empty where nothing of it is to be believed.
    *
    * @generated from field: string claims = 2;
    */
@@ -324,7 +324,8 @@ export type Presentation = Message<"countersign.v1.Presentation"> & {
   outcome: PresentationOutcome;
 
   /**
-   * Output only. The first check that failed, as `ExplainToken` names it; empty where it passed.
+   * Output only. The first check that failed, as `ExplainToken` names it, but for what is longer than
+   * 255 bytes; empty where it passed.
    *
    * @generated from field: string failed_check = 4;
    */

@@ -2398,16 +2398,17 @@ export type UpdateFederationRuleResponse = Message<"countersign.v1.UpdateFederat
   warnings: FederationWarning[];
 
   /**
-   * With `validate_only`: what passed in the last 30 days, and would not pass the changed rule, with
-   * the check that it would fail. The first 100, in the order of subjects, without claims.
+   * With `validate_only`: of what came in the last 30 days, what passes the rule as it is, and would not
+   * pass the changed one, with the check that it would fail. The first 100, in the order of subjects,
+   * without claims.
    *
    * @generated from field: repeated countersign.v1.Presentation would_stop = 3;
    */
   wouldStop: Presentation[];
 
   /**
-   * With `validate_only`: what was refused in the last 30 days, and would pass the changed rule, with
-   * the check that it failed. The first 100, in the order of subjects, without claims.
+   * With `validate_only`: the same of what does not pass the rule as it is, and would pass the changed
+   * one, with the check that it failed.
    *
    * @generated from field: repeated countersign.v1.Presentation would_start = 4;
    */

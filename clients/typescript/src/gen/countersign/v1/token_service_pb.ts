@@ -1511,7 +1511,9 @@ export type TokenCheck = Message<"countersign.v1.TokenCheck"> & {
 
   /**
    * Output only. Why an exchange fails that gets as far as this: a reason without its
-   * `ERROR_REASON_` prefix, as in `ErrorInfo`. Empty where it passed.
+   * `ERROR_REASON_` prefix, as in `ErrorInfo`. Empty where it passed,
+   * and where it was not made: this server lacks the keys of another issuer that an exchange
+   * would fetch.
    *
    * @generated from field: string reason = 3;
    */

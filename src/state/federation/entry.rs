@@ -1,0 +1,288 @@
+//! What is known of one issuer's keys on this node, and how their fetches went.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+
+use super::moment::Moment;
+use crate::domain::federation::fetching::{FetchError, MAX_AWAY, REPORTED_AGAIN, RETRY, StoredKeys};
+use crate::domain::federation::issuer::Issuer;
+use crate::domain::federation::jwk_set::KeySet;
+use crate::domain::values::client_certificate::Sha256Digest;
+use crate::domain::values::ids::{IssuerId, OrgId};
+use crate::state::locks::lock;
+
+/// The keys of an issuer, as they were fetched, or as they are stored with it.
+#[derive(Debug)]
+pub struct KnownKeys {
+    pub set: KeySet,
+    /// When they were fetched.
+    pub(super) at: Moment,
+    /// How long they are used before they are fetched again; none where they are inline.
+    pub(super) refresh: Option<Duration>,
+}
+
+impl KnownKeys {
+    /// Whether the set may still be used, while its issuer is away.
+    pub(super) fn serves(&self, now: Moment) -> bool {
+        self.refresh.is_none() || !now.is_past(self.at, MAX_AWAY)
+    }
+}
+
+/// What is known of an issuer's keys on this node.
+pub struct Entry {
+    pub(super) org_id: OrgId,
+    pub(super) issuer_id: IssuerId,
+    /// The issuer as it was last asked for. What differs of it says nothing of its keys.
+    pub(super) issuer: ArcSwap<Issuer>,
+    /// Of the issuer's row, as it was last asked for.
+    pub(super) version: AtomicI64,
+    pub(super) known: ArcSwapOption<KnownKeys>,
+    /// What is stored of its keys, as far as it was heeded.
+    pub(super) heeded: ArcSwapOption<StoredKeys>,
+    pub(super) fetching: Mutex<Fetching>,
+    /// Whether it is fetched again as soon as it may be, since another node has seen a key go.
+    pub(super) again: AtomicBool,
+    /// Whether a fetch is in progress: one at a time.
+    pub(super) flies: AtomicBool,
+    /// Notified when it is over.
+    pub(super) landed: Notify,
+    /// When it was last used, in microseconds since 1970, and which entry it is: of two the later.
+    pub(super) used: AtomicI64,
+    pub(super) number: u64,
+}
+
+impl Entry {
+    /// One of which nothing is known yet.
+    pub(super) fn new(org_id: OrgId, issuer: Arc<Issuer>, version: i64, used: i64, number: u64) -> Self {
+        Self {
+            org_id,
+            issuer_id: issuer.id(),
+            issuer: ArcSwap::new(issuer),
+            version: AtomicI64::new(version),
+            known: ArcSwapOption::empty(),
+            heeded: ArcSwapOption::empty(),
+            fetching: Mutex::default(),
+            again: AtomicBool::new(false),
+            flies: AtomicBool::new(false),
+            landed: Notify::new(),
+            used: AtomicI64::new(used),
+            number,
+        }
+    }
+}
+
+/// How the fetches of an issuer went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fetching {
+    /// When the last one began.
+    pub(super) began: Option<Moment>,
+    pub(super) failed: Option<FetchError>,
+    /// The failure that was last written and logged, and when.
+    pub(super) reported: Option<(FetchError, Moment)>,
+}
+
+impl Fetching {
+    pub(super) fn may_repeat(&self, now: Moment) -> bool {
+        self.began.is_none_or(|began| now.is_past(began, RETRY))
+    }
+
+    /// Whether a failure is to be written and logged: one that is new, or after a while. That too much was fetched
+    /// says less than why a fetch failed.
+    pub(super) fn reports(&mut self, error: FetchError, now: Moment) -> bool {
+        let is_known = self.reported.is_some_and(|(known, at)| {
+            (known == error || error == FetchError::TooOften) && !now.is_past(at, REPORTED_AGAIN)
+        });
+        if !is_known {
+            self.reported = Some((error, now));
+        }
+        !is_known
+    }
+}
+
+impl Entry {
+    pub(super) fn is_due(&self, known: &KnownKeys, now: Moment) -> bool {
+        known
+            .refresh
+            .is_some_and(|refresh| now.is_past(known.at, refresh) || self.again.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_inline(&self) -> bool {
+        self.issuer.load().jwks().is_some()
+    }
+
+    /// Takes away the keys that are not stored any more: another node has seen them go. Adds none: they
+    /// may have been written by something else than a server.
+    pub(super) fn heed(&self, stored: &Arc<StoredKeys>) {
+        let is_news = |heeded: &Option<Arc<StoredKeys>>| {
+            heeded.as_ref().is_none_or(|heeded| !Arc::ptr_eq(heeded, stored) && heeded.time < stored.time)
+        };
+        if !is_news(&self.heeded.load()) {
+            return;
+        }
+        // A fetch that ends meanwhile heeds what is stored as well.
+        let _fetching = lock(&self.fetching);
+        let before = self.heeded.load_full();
+        if !is_news(&before) {
+            return;
+        }
+        if let Some(known) = self.known.load_full()
+            && let Some(rest) = without_gone(&known, before.as_deref(), stored)
+        {
+            self.known.store(Some(Arc::new(rest)));
+            self.again.store(true, Ordering::Relaxed);
+        }
+        self.heeded.store(Some(stored.clone()));
+    }
+}
+
+/// The rest of the keys where some are not among those that are stored, which were fetched later, or which had them
+/// before.
+pub(super) fn without_gone(
+    known: &KnownKeys,
+    before: Option<&StoredKeys>,
+    stored: &StoredKeys,
+) -> Option<KnownKeys> {
+    known.refresh?;
+    let is_older = known.at.time <= stored.time;
+    let had =
+        |thumbprint: &Sha256Digest| before.is_some_and(|before| before.thumbprints.contains(thumbprint));
+    let gone: Vec<_> = known
+        .set
+        .thumbprints()
+        .filter(|thumbprint| !stored.thumbprints.contains(thumbprint) && (is_older || had(thumbprint)))
+        .collect();
+    (!gone.is_empty()).then(|| KnownKeys { set: known.set.without(&gone), ..*known })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::domain::federation::algorithm::Algorithm;
+    use crate::domain::federation::fetching::MAX_REFRESH;
+    use crate::domain::federation::issuer::{IssuerKind, TrustFields};
+    use crate::domain::federation::jwk::KeyUse;
+
+    /// Two keys, of which the one is also in the second set.
+    const BOTH: &str = r#"{"keys":[
+        {"kid":"1","kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+        {"kid":"2","kty":"OKP","crv":"Ed25519","x":"WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"}]}"#;
+
+    fn at(second: i64) -> Moment {
+        Moment {
+            time: OffsetDateTime::from_unix_timestamp(1_795_000_000 + second).unwrap(),
+            instant: Instant::now(),
+        }
+    }
+
+    fn both() -> KeySet {
+        KeySet::parse(BOTH.as_bytes(), KeyUse::Signature, &Algorithm::DEFAULT).unwrap()
+    }
+
+    fn entry() -> Entry {
+        let trust = TrustFields::of(IssuerKind::Oidc, "https://a.example").trust();
+        let issuer = Issuer::new(IssuerId::from_u128(1), trust);
+        Entry::new(OrgId::from_u128(1), Arc::new(issuer), 1, 0, 0)
+    }
+
+    fn knows(entry: &Entry, set: KeySet, second: i64, refresh: Option<Duration>) {
+        entry.known.store(Some(Arc::new(KnownKeys { set, at: at(second), refresh })));
+    }
+
+    fn kids(entry: &Entry) -> Vec<String> {
+        let known = entry.known.load_full().unwrap();
+        known.set.keys().iter().map(|key| key.kid().unwrap().to_owned()).collect()
+    }
+
+    fn stored(second: i64, kids: &[&str]) -> Arc<StoredKeys> {
+        let set = both();
+        let listed = set.keys().iter().filter(|key| kids.contains(&key.kid().unwrap()));
+        Arc::new(StoredKeys {
+            time: at(second).time,
+            thumbprints: listed.map(|key| key.thumbprint()).collect(),
+        })
+    }
+
+    #[test]
+    fn what_is_stored_takes_keys_away_and_adds_none() {
+        let entry = entry();
+        knows(&entry, both(), 10, Some(MAX_REFRESH));
+        // Stored before these were fetched: the second one is new.
+        entry.heed(&stored(5, &["1"]));
+        assert_eq!(kids(&entry), ["1", "2"]);
+        assert!(!entry.again.load(Ordering::Relaxed));
+        // Another node has fetched later, and has seen it go.
+        entry.heed(&stored(20, &["1"]));
+        assert_eq!(kids(&entry), ["1"]);
+        assert!(entry.again.load(Ordering::Relaxed), "it is fetched again");
+        // What a row says adds nothing, and an older row says nothing.
+        entry.heed(&stored(30, &["1", "2"]));
+        assert_eq!(kids(&entry), ["1"]);
+        entry.heed(&stored(25, &[]));
+        assert_eq!(kids(&entry), ["1"]);
+        entry.heed(&stored(40, &[]));
+        assert_eq!(kids(&entry), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_key_that_was_stored_and_is_not_is_gone_whatever_the_clocks_say() {
+        let entry = entry();
+        entry.heed(&stored(5, &["1", "2"]));
+        // This node is ahead of the other ones by a minute.
+        knows(&entry, both(), 70, Some(MAX_REFRESH));
+        entry.heed(&stored(20, &["2"]));
+        assert_eq!(kids(&entry), ["2"]);
+    }
+
+    #[test]
+    fn inline_keys_are_those_of_the_row_itself() {
+        let entry = entry();
+        knows(&entry, both(), 10, None);
+        entry.heed(&stored(20, &[]));
+        assert_eq!(kids(&entry), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_failure_is_reported_when_it_is_another_one_or_after_a_while() {
+        let mut fetching = Fetching::default();
+        let instant = Instant::now();
+        let mut reports = |error, second| fetching.reports(error, Moment { instant, ..at(second) });
+        let (away, slow, often) = (FetchError::ConnectionFailed, FetchError::TimedOut, FetchError::TooOften);
+        for (error, second, expected) in [
+            (away, 0, true),
+            (away, 10, false),
+            (often, 20, false),
+            (away, 30, false),
+            (slow, 40, true),
+            (away, 50, true),
+            (away, 649, false),
+            (away, 650, true),
+            (away, 660, false),
+        ] {
+            assert_eq!(reports(error, second), expected, "{error} at {second}");
+        }
+        let mut fetching = Fetching::default();
+        assert!(fetching.reports(often, at(0)), "there is no other word");
+        assert!(fetching.reports(away, at(1)));
+    }
+
+    #[test]
+    fn a_fetch_is_repeated_after_ten_seconds_by_either_clock() {
+        let fetching = Fetching { began: Some(at(1_000)), ..Fetching::default() };
+        assert!(!fetching.may_repeat(at(1_009)) && fetching.may_repeat(at(1_010)));
+        // The clock was set back by an hour, and ten seconds are over.
+        let later = Moment { instant: Instant::now() + RETRY, ..at(-2_600) };
+        assert!(fetching.may_repeat(later));
+        let known = KnownKeys { set: both(), at: at(0), refresh: Some(MAX_REFRESH) };
+        assert!(known.serves(at(3_599)) && !known.serves(at(3_600)));
+        let later = Moment { instant: Instant::now() + MAX_AWAY, ..at(-86_400) };
+        assert!(!known.serves(later), "an hour is over, whatever the clock on the wall says");
+    }
+}

@@ -1,0 +1,171 @@
+//! How many fetches are in progress, and how many calls wait for one: of an org no more than leave others theirs.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::federation::fetching::{
+    FLIGHTS, FLIGHTS_OF_ORG, WAITING_ALWAYS, WAITING_FOR_ISSUER, WAITING_IN_ALL, WAITING_OF_ORG,
+};
+use crate::domain::values::ids::{IssuerId, OrgId};
+use crate::state::locks::lock;
+
+/// How many orgs' places are kept before those are dropped that are not used.
+const MANY: usize = 1_000;
+
+/// The places of fetches, which come in turn: an org stands in the line for as many as it may have.
+pub(super) struct Flights {
+    all: Arc<Semaphore>,
+    orgs: Mutex<HashMap<OrgId, Arc<Semaphore>>>,
+}
+
+/// The place of a fetch, given back when it is dropped.
+pub(super) struct Place {
+    _of_org: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(FLIGHTS)), orgs: Mutex::default() }
+    }
+}
+
+impl Flights {
+    /// A place for a fetch of this org. Those that the org has too many of wait for the org's own.
+    pub(super) async fn place(&self, org_id: OrgId) -> Arc<Place> {
+        let of_org = {
+            let mut orgs = lock(&self.orgs);
+            if orgs.len() >= MANY {
+                // A place has a reference, and so has a fetch that waits for it.
+                orgs.retain(|_, places| Arc::strong_count(places) > 1);
+            }
+            orgs.entry(org_id).or_insert_with(|| Arc::new(Semaphore::new(FLIGHTS_OF_ORG))).clone()
+        };
+        const OPEN: &str = "these semaphores are never closed";
+        let of_org = of_org.acquire_owned().await.expect(OPEN);
+        let of_all = self.all.clone().acquire_owned().await.expect(OPEN);
+        Arc::new(Place { _of_org: of_org, _of_all: of_all })
+    }
+}
+
+/// The calls that wait for keys. Each holds a permit of the server, which others need.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    orgs: HashMap<OrgId, usize>,
+    issuers: HashMap<IssuerId, usize>,
+}
+
+/// A call that waits, for as long as this is not dropped.
+#[derive(Debug)]
+pub(super) struct Waits<'a> {
+    waiting: &'a Waiting,
+    org_id: OrgId,
+    issuer_id: IssuerId,
+}
+
+impl Waiting {
+    /// Counts one more call that waits; none where too many do.
+    pub(super) fn enter(&self, org_id: OrgId, issuer_id: IssuerId) -> Option<Waits<'_>> {
+        let mut counts = lock(&self.0);
+        let of_org = counts.orgs.get(&org_id).copied().unwrap_or_default();
+        let of_issuer = counts.issuers.get(&issuer_id).copied().unwrap_or_default();
+        let is_full = counts.all >= WAITING_IN_ALL && of_org >= WAITING_ALWAYS;
+        if is_full || of_org >= WAITING_OF_ORG || of_issuer >= WAITING_FOR_ISSUER {
+            return None;
+        }
+        counts.all += 1;
+        counts.orgs.insert(org_id, of_org + 1);
+        counts.issuers.insert(issuer_id, of_issuer + 1);
+        Some(Waits { waiting: self, org_id, issuer_id })
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.waiting.0);
+        counts.all -= 1;
+        one_less(&mut counts.orgs, self.org_id);
+        one_less(&mut counts.issuers, self.issuer_id);
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn an_org_has_some_of_the_places_and_others_come_in_turn() {
+        let flights = Flights::default();
+        let place = async |org: u128| timeout(SOON, flights.place(OrgId::from_u128(org))).await.ok();
+        let mut held = Vec::new();
+        for org in 0..(FLIGHTS / FLIGHTS_OF_ORG) as u128 {
+            for _ in 0..FLIGHTS_OF_ORG {
+                held.push(place(org).await.unwrap());
+            }
+            assert!(place(org).await.is_none(), "it has its own");
+        }
+        assert!(place(100).await.is_none(), "there are no more");
+        // One that waits has the next one, whatever those want that had them all.
+        let (waits, greedy) = (flights.place(OrgId::from_u128(100)), flights.place(OrgId::from_u128(0)));
+        let both = async { tokio::join!(biased_timeout(waits), biased_timeout(greedy)) };
+        let free = async {
+            tokio::time::sleep(SOON / 2).await;
+            drop(held.remove(0));
+        };
+        let ((waited, again), ()) = tokio::join!(both, free);
+        assert!(waited && !again);
+    }
+
+    async fn biased_timeout(place: impl Future<Output = Arc<Place>>) -> bool {
+        match timeout(SOON * 3, place).await {
+            Ok(place) => {
+                // It keeps its place.
+                std::mem::forget(place);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    #[test]
+    fn waiting_calls_are_bounded_for_an_issuer_an_org_and_in_all() {
+        let waiting = Waiting::default();
+        let enter =
+            |org: u128, issuer: u128| waiting.enter(OrgId::from_u128(org), IssuerId::from_u128(issuer));
+        let many = |org, issuer| (0..1_000).map_while(|_| enter(org, issuer)).collect::<Vec<_>>();
+        let of_one = many(1, 11);
+        assert_eq!(of_one.len(), WAITING_FOR_ISSUER);
+        let of_two = many(1, 12);
+        assert_eq!((of_two.len(), many(1, 13).len()), (WAITING_OF_ORG - WAITING_FOR_ISSUER, 0));
+        let others: Vec<_> = (2..20).flat_map(|org| [many(org, org * 10), many(org, org * 10 + 1)]).collect();
+        // They were too many in all; each org has a few, whatever others have.
+        assert!(enter(19, 500).is_none());
+        assert_eq!(many(100, 1_000).len(), WAITING_ALWAYS);
+        drop((of_one, of_two, others));
+        assert_eq!(many(1, 11).len(), WAITING_FOR_ISSUER);
+        let counts = lock(&waiting.0);
+        assert_eq!((counts.all, counts.orgs.len(), counts.issuers.len()), (0, 0, 0));
+    }
+}
