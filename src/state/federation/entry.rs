@@ -5,15 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::moment::Moment;
+use super::moment::{Moment, micros};
 use crate::domain::federation::fetching::{FetchError, MAX_AWAY, REPORTED_AGAIN, RETRY, StoredKeys};
 use crate::domain::federation::issuer::Issuer;
 use crate::domain::federation::jwk_set::KeySet;
 use crate::domain::values::client_certificate::Sha256Digest;
 use crate::domain::values::ids::{IssuerId, OrgId};
 use crate::state::locks::lock;
+
+/// How many of a node's own fetches are remembered: what they brought is stored at most once a minute
+/// (`BETWEEN_CHANGES`), the last one for all.
+const OWN_FETCHES: usize = 4;
 
 /// The keys of an issuer, as they were fetched, or as they are stored with it.
 #[derive(Debug)]
@@ -83,9 +88,23 @@ pub(super) struct Fetching {
     pub(super) failed: Option<FetchError>,
     /// The failure that was last written and logged, and when.
     pub(super) reported: Option<(FetchError, Moment)>,
+    /// When the last ones began that this node fetched keys with, in microseconds since 1970: what it stores of them
+    /// is no news to it.
+    brought: [Option<i64>; OWN_FETCHES],
 }
 
 impl Fetching {
+    /// Notes that a fetch which began then has brought keys.
+    pub(super) fn brings(&mut self, began: Moment) {
+        self.brought.rotate_right(1);
+        self.brought[0] = Some(micros(began.time));
+    }
+
+    /// Whether a fetch of this node brought what was stored with this time.
+    fn has_brought(&self, time: OffsetDateTime) -> bool {
+        self.brought.contains(&Some(micros(time)))
+    }
+
     pub(super) fn may_repeat(&self, now: Moment) -> bool {
         self.began.is_none_or(|began| now.is_past(began, RETRY))
     }
@@ -124,12 +143,14 @@ impl Entry {
             return;
         }
         // A fetch that ends meanwhile heeds what is stored as well.
-        let _fetching = lock(&self.fetching);
+        let fetching = lock(&self.fetching);
         let before = self.heeded.load_full();
         if !is_news(&before) {
             return;
         }
-        if let Some(known) = self.known.load_full()
+        // What this node has fetched since then is newer, by its own clock.
+        if !fetching.has_brought(stored.time)
+            && let Some(known) = self.known.load_full()
             && let Some(rest) = without_gone(&known, before.as_deref(), stored)
         {
             self.known.store(Some(Arc::new(rest)));
@@ -161,8 +182,6 @@ pub(super) fn without_gone(
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
-
-    use time::OffsetDateTime;
 
     use super::*;
     use crate::domain::federation::algorithm::Algorithm;
@@ -239,6 +258,25 @@ mod tests {
         knows(&entry, both(), 70, Some(MAX_REFRESH));
         entry.heed(&stored(20, &["2"]));
         assert_eq!(kids(&entry), ["2"]);
+    }
+
+    #[test]
+    fn what_this_node_stored_itself_takes_nothing_from_what_it_fetched_since() {
+        for own in [true, false] {
+            let entry = entry();
+            entry.heed(&stored(5, &["1", "2"]));
+            // Its issuer had the second one alone, and has both again before that was stored.
+            if own {
+                lock(&entry.fetching).brings(at(20));
+            }
+            knows(&entry, both(), 30, Some(MAX_REFRESH));
+            lock(&entry.fetching).brings(at(30));
+            entry.heed(&stored(20, &["2"]));
+            let expected: &[_] = if own { &["1", "2"] } else { &["2"] };
+            assert_eq!(kids(&entry), expected);
+            entry.heed(&stored(40, &["1"]));
+            assert_eq!(kids(&entry), if own { vec!["1"] } else { vec![] }, "another node has seen it go");
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -19,7 +18,7 @@ use super::budget::{Budget, Purpose};
 use super::entry::{Entry, KnownKeys, without_gone};
 use super::fetcher::{FetchedKeys, Fetcher};
 use super::flights::{Flights, Place, Waiting};
-use super::moment::Moment;
+use super::moment::{Moment, micros};
 use super::outcomes::Outcomes;
 use super::weights::Weights;
 use crate::clock::Clock;
@@ -318,6 +317,7 @@ impl IssuerKeys {
         let result = match fetched {
             Ok(FetchedKeys { set, jwks_uri, refresh }) => {
                 fetching.reported = None;
+                fetching.brings(began);
                 let facts = FetchFacts::of(&set, jwks_uri);
                 if let Some(before) = entry.known.load_full() {
                     let went = before.set.thumbprints().filter(|thumbprint| !set.holds(*thumbprint));
@@ -431,8 +431,4 @@ impl Drop for Landing {
         self.0.flies.store(false, Ordering::SeqCst);
         self.0.landed.notify_waiters();
     }
-}
-
-fn micros(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
 }

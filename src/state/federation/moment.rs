@@ -18,6 +18,11 @@ impl Moment {
     }
 }
 
+/// In microseconds since 1970: as exact as the database.
+pub(super) fn micros(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
