@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use super::context::JobContext;
@@ -13,7 +14,7 @@ use crate::db::federation::fetches::{self, LastFetch};
 use crate::db::federation::rules;
 use crate::db::orgs;
 use crate::db::within;
-use crate::domain::federation::fetching::{BETWEEN_CHANGES, FetchFacts, FetchOutcome};
+use crate::domain::federation::fetching::{BETWEEN_CHANGES, FetchFacts, FetchOutcome, is_ahead};
 use crate::domain::values::ids::OrgId;
 use crate::domain::values::subject::Subject;
 use crate::error::{Reason, Result};
@@ -96,21 +97,21 @@ async fn store_of_org(state: Arc<State>, org_id: OrgId, outcomes: Vec<FetchOutco
 /// Stores what became of a fetch; or says after which pause it may be.
 async fn store(state: &State, fetched: &FetchOutcome) -> Result<Option<Duration>> {
     let (place, version) = ((fetched.org_id, fetched.issuer_id), fetched.version);
+    let now = state.clock.now();
     let mut tx = state.db.begin_job().await?;
     match &fetched.result {
-        Err(error) => fetches::record_failure(&mut *tx, place, version, *error, fetched.time).await?,
+        Err(error) => fetches::record_failure(&mut *tx, place, version, *error, (fetched.time, now)).await?,
         Ok(facts) => {
             let last = fetches::find_last(&mut *tx, place.0, place.1, version).await?;
-            if let Some(last) = last.filter(|last| is_changed(last, fetched, facts)) {
+            if let Some(last) = last.filter(|last| is_changed(last, fetched, facts, now)) {
                 drop(tx);
-                let now = state.clock.now();
                 let since = last.change_time.map_or(BETWEEN_CHANGES, |at| (now - at).unsigned_abs());
                 return match BETWEEN_CHANGES.checked_sub(since) {
                     None | Some(Duration::ZERO) => store_changed(state, fetched, facts).await.map(|()| None),
                     Some(pause) => Ok(Some(pause)),
                 };
             }
-            fetches::record_keys(&mut *tx, place, version, facts, fetched.time, None).await?;
+            fetches::record_keys(&mut *tx, place, version, facts, (fetched.time, now), None).await?;
         }
     }
     tx.commit().await?;
@@ -118,8 +119,8 @@ async fn store(state: &State, fetched: &FetchOutcome) -> Result<Option<Duration>
 }
 
 /// Whether the keys are others than those that are stored, or one of these was away in between.
-fn is_changed(last: &LastFetch, fetched: &FetchOutcome, facts: &FetchFacts) -> bool {
-    let is_older = last.time.is_some_and(|time| fetched.time <= time);
+fn is_changed(last: &LastFetch, fetched: &FetchOutcome, facts: &FetchFacts, now: OffsetDateTime) -> bool {
+    let is_older = last.time.is_some_and(|time| fetched.time <= time && !is_ahead(time, now));
     let stored = last.thumbprints.as_ref();
     !is_older
         && stored
@@ -146,7 +147,8 @@ async fn store_changed(state: &State, fetched: &FetchOutcome, facts: &FetchFacts
         let Some(before) = last.and_then(|last| last.thumbprints) else { return Ok(()) };
         let now = tx.now();
         let place = (org_id, issuer_id);
-        if !fetches::record_keys(&mut *tx, place, version, facts, fetched.time, Some(now)).await? {
+        let stored = fetches::record_keys(&mut *tx, place, version, facts, (fetched.time, now), Some(now));
+        if !stored.await? {
             // Another node has fetched them since.
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
 
-use crate::domain::federation::fetching::{FetchError, FetchFacts};
+use crate::domain::federation::fetching::{FETCHED_AHEAD, FetchError, FetchFacts};
 use crate::domain::values::ids::{IssuerId, OrgId};
 use crate::error::Result;
 
@@ -35,20 +35,21 @@ pub async fn find_last(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Stores what was fetched, unless the issuer was changed, or fetched by another node, since: whether it did.
-/// `changed` is now, where the keys are others than before.
+/// Stores what was fetched, unless the issuer was changed, or fetched by another node, since: whether it did. A time
+/// that is to come is replaced. `changed` is now, where the keys are others than before.
 pub async fn record_keys(
     db: impl PgExecutor<'_>,
     (org_id, issuer_id): (OrgId, IssuerId),
     version: i64,
     facts: &FetchFacts,
-    time: OffsetDateTime,
+    (time, now): (OffsetDateTime, OffsetDateTime),
     changed: Option<OffsetDateTime>,
 ) -> Result<bool> {
     let query = sqlx::query!(
         "update issuers set fetch_time = $4, fetch_error = null, fetched_jwks_uri = $5, key_ids = $6, key_prints = $7,
                 keys_change_time = coalesce($8, keys_change_time)
-         where org_id = $1 and issuer_id = $2 and version = $3 and (fetch_time is null or fetch_time < $4)",
+         where org_id = $1 and issuer_id = $2 and version = $3
+           and (fetch_time is null or fetch_time < $4 or fetch_time > $9)",
         org_id.uuid(),
         issuer_id.uuid(),
         version,
@@ -56,7 +57,8 @@ pub async fn record_keys(
         facts.jwks_uri,
         &facts.key_ids,
         &facts.thumbprints,
-        changed
+        changed,
+        now + FETCHED_AHEAD
     );
     Ok(query.execute(db).await?.rows_affected() == 1)
 }
@@ -68,17 +70,19 @@ pub async fn record_failure(
     (org_id, issuer_id): (OrgId, IssuerId),
     version: i64,
     error: FetchError,
-    time: OffsetDateTime,
+    (time, now): (OffsetDateTime, OffsetDateTime),
 ) -> Result<()> {
     let query = sqlx::query!(
         "update issuers set fetch_error = case when $6 then coalesce(fetch_error, $4) else $4 end
-         where org_id = $1 and issuer_id = $2 and version = $3 and (fetch_time is null or fetch_time < $5)",
+         where org_id = $1 and issuer_id = $2 and version = $3
+           and (fetch_time is null or fetch_time < $5 or fetch_time > $7)",
         org_id.uuid(),
         issuer_id.uuid(),
         version,
         error.name(),
         time,
-        error == FetchError::TooOften
+        error == FetchError::TooOften,
+        now + FETCHED_AHEAD
     );
     query.execute(db).await?;
     Ok(())

@@ -27,6 +27,9 @@ pub const REPORTED_AGAIN: Duration = Duration::from_secs(600);
 /// The shortest time between two changes of an issuer's keys that are stored: one that flaps between two sets
 /// writes no more.
 pub const BETWEEN_CHANGES: Duration = Duration::from_secs(60);
+/// How far ahead of a node's clock the time of a stored fetch may be: clocks of two machines differ. One that is
+/// further ahead is that of a machine whose clock was wrong.
+pub const FETCHED_AHEAD: Duration = Duration::from_secs(60);
 /// How many fetches an org may cause within a minute.
 pub const FETCHES_OF_ORG: u32 = 60;
 /// How many fetches of an org ask one host within a minute.
@@ -170,6 +173,11 @@ impl StoredKeys {
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.thumbprints)
     }
+}
+
+/// Whether the time of a stored fetch is further to come than clocks differ: it does not say what is newer.
+pub fn is_ahead(time: OffsetDateTime, now: OffsetDateTime) -> bool {
+    time > now + FETCHED_AHEAD
 }
 
 /// What was fetched, as it is shown.

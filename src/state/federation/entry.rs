@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::moment::{Moment, micros};
-use crate::domain::federation::fetching::{FetchError, MAX_AWAY, REPORTED_AGAIN, RETRY, StoredKeys};
+use crate::domain::federation::fetching::{
+    FetchError, MAX_AWAY, REPORTED_AGAIN, RETRY, StoredKeys, is_ahead,
+};
 use crate::domain::federation::issuer::Issuer;
 use crate::domain::federation::jwk_set::KeySet;
 use crate::domain::values::client_certificate::Sha256Digest;
@@ -101,7 +103,7 @@ impl Fetching {
     }
 
     /// Whether a fetch of this node brought what was stored with this time.
-    fn has_brought(&self, time: OffsetDateTime) -> bool {
+    pub(super) fn has_brought(&self, time: OffsetDateTime) -> bool {
         self.brought.contains(&Some(micros(time)))
     }
 
@@ -135,9 +137,15 @@ impl Entry {
 
     /// Takes away the keys that are not stored any more: another node has seen them go. Adds none: they
     /// may have been written by something else than a server.
-    pub(super) fn heed(&self, stored: &Arc<StoredKeys>) {
+    ///
+    /// A time that is to come is worth less than one that is not: what was stored with it says nothing of when
+    /// keys were fetched, and the next good one replaces it.
+    pub(super) fn heed(&self, stored: &Arc<StoredKeys>, now: OffsetDateTime) {
         let is_news = |heeded: &Option<Arc<StoredKeys>>| {
-            heeded.as_ref().is_none_or(|heeded| !Arc::ptr_eq(heeded, stored) && heeded.time < stored.time)
+            let is_later = |heeded: &StoredKeys| {
+                heeded.time < stored.time || (is_ahead(heeded.time, now) && !is_ahead(stored.time, now))
+            };
+            heeded.as_ref().is_none_or(|heeded| !Arc::ptr_eq(heeded, stored) && is_later(heeded))
         };
         if !is_news(&self.heeded.load()) {
             return;
@@ -151,7 +159,7 @@ impl Entry {
         // What this node has fetched since then is newer, by its own clock.
         if !fetching.has_brought(stored.time)
             && let Some(known) = self.known.load_full()
-            && let Some(rest) = without_gone(&known, before.as_deref(), stored)
+            && let Some(rest) = without_gone(&known, before.as_deref(), stored, now)
         {
             self.known.store(Some(Arc::new(rest)));
             self.again.store(true, Ordering::Relaxed);
@@ -161,14 +169,15 @@ impl Entry {
 }
 
 /// The rest of the keys where some are not among those that are stored, which were fetched later, or which had them
-/// before.
+/// before. None where all are left.
 pub(super) fn without_gone(
     known: &KnownKeys,
     before: Option<&StoredKeys>,
     stored: &StoredKeys,
+    now: OffsetDateTime,
 ) -> Option<KnownKeys> {
     known.refresh?;
-    let is_older = known.at.time <= stored.time;
+    let is_older = known.at.time <= stored.time && !is_ahead(stored.time, now);
     let had =
         |thumbprint: &Sha256Digest| before.is_some_and(|before| before.thumbprints.contains(thumbprint));
     let gone: Vec<_> = known
@@ -229,34 +238,39 @@ mod tests {
         })
     }
 
+    /// Heeds what was stored at this second, with these keys, where no clock is wrong.
+    fn heed(entry: &Entry, second: i64, kids: &[&str]) {
+        entry.heed(&stored(second, kids), at(second).time);
+    }
+
     #[test]
     fn what_is_stored_takes_keys_away_and_adds_none() {
         let entry = entry();
         knows(&entry, both(), 10, Some(MAX_REFRESH));
         // Stored before these were fetched: the second one is new.
-        entry.heed(&stored(5, &["1"]));
+        heed(&entry, 5, &["1"]);
         assert_eq!(kids(&entry), ["1", "2"]);
         assert!(!entry.again.load(Ordering::Relaxed));
         // Another node has fetched later, and has seen it go.
-        entry.heed(&stored(20, &["1"]));
+        heed(&entry, 20, &["1"]);
         assert_eq!(kids(&entry), ["1"]);
         assert!(entry.again.load(Ordering::Relaxed), "it is fetched again");
         // What a row says adds nothing, and an older row says nothing.
-        entry.heed(&stored(30, &["1", "2"]));
+        heed(&entry, 30, &["1", "2"]);
         assert_eq!(kids(&entry), ["1"]);
-        entry.heed(&stored(25, &[]));
+        heed(&entry, 25, &[]);
         assert_eq!(kids(&entry), ["1"]);
-        entry.heed(&stored(40, &[]));
+        heed(&entry, 40, &[]);
         assert_eq!(kids(&entry), Vec::<String>::new());
     }
 
     #[test]
     fn a_key_that_was_stored_and_is_not_is_gone_whatever_the_clocks_say() {
         let entry = entry();
-        entry.heed(&stored(5, &["1", "2"]));
+        heed(&entry, 5, &["1", "2"]);
         // This node is ahead of the other ones by a minute.
         knows(&entry, both(), 70, Some(MAX_REFRESH));
-        entry.heed(&stored(20, &["2"]));
+        heed(&entry, 20, &["2"]);
         assert_eq!(kids(&entry), ["2"]);
     }
 
@@ -264,26 +278,43 @@ mod tests {
     fn what_this_node_stored_itself_takes_nothing_from_what_it_fetched_since() {
         for own in [true, false] {
             let entry = entry();
-            entry.heed(&stored(5, &["1", "2"]));
+            heed(&entry, 5, &["1", "2"]);
             // Its issuer had the second one alone, and has both again before that was stored.
             if own {
                 lock(&entry.fetching).brings(at(20));
             }
             knows(&entry, both(), 30, Some(MAX_REFRESH));
             lock(&entry.fetching).brings(at(30));
-            entry.heed(&stored(20, &["2"]));
+            heed(&entry, 20, &["2"]);
             let expected: &[_] = if own { &["1", "2"] } else { &["2"] };
             assert_eq!(kids(&entry), expected);
-            entry.heed(&stored(40, &["1"]));
+            heed(&entry, 40, &["1"]);
             assert_eq!(kids(&entry), if own { vec!["1"] } else { vec![] }, "another node has seen it go");
         }
+    }
+
+    /// A node whose clock was two hours ahead has stored what it fetched.
+    #[test]
+    fn what_was_stored_with_a_time_to_come_is_forgotten() {
+        let entry = entry();
+        let heed = |stored: &Arc<StoredKeys>, now: i64| entry.heed(stored, at(now).time);
+        let to_come = stored(7_200, &["1"]);
+        knows(&entry, both(), 10, Some(MAX_REFRESH));
+        heed(&to_come, 20);
+        assert_eq!(kids(&entry), ["1", "2"], "when that was fetched is not known");
+        // Another node stores with the time as it is, and takes the first one away.
+        heed(&stored(30, &["2"]), 30);
+        assert_eq!(kids(&entry), ["2"]);
+        // What it had before and has no more is gone, whatever the time.
+        heed(&stored(7_300, &[]), 40);
+        assert_eq!(kids(&entry), Vec::<String>::new());
     }
 
     #[test]
     fn inline_keys_are_those_of_the_row_itself() {
         let entry = entry();
         knows(&entry, both(), 10, None);
-        entry.heed(&stored(20, &[]));
+        heed(&entry, 20, &[]);
         assert_eq!(kids(&entry), ["1", "2"]);
     }
 

@@ -97,7 +97,7 @@ impl IssuerKeys {
     ) -> Arc<Entry> {
         let entry = self.find(issuer, version).unwrap_or_else(|| self.add(org_id, issuer, version));
         if let Some(stored) = stored {
-            entry.heed(stored);
+            entry.heed(stored, self.clock.now());
         }
         entry
     }
@@ -296,19 +296,20 @@ impl IssuerKeys {
         let now = self.now();
         lock(&entry.fetching).began = Some(now);
         entry.again.store(false, Ordering::Relaxed);
-        let issuer = entry.issuer.load_full();
+        let (issuer, heeded) = (entry.issuer.load_full(), entry.heeded.load_full());
         let fetched = self.fetch(entry.org_id, &issuer, Purpose::Use, &place).await;
         drop(place);
-        if let Some(outcome) = self.note(entry, now, fetched) {
+        if let Some(outcome) = self.note(entry, (now, heeded), fetched) {
             self.outcomes.add(outcome);
         }
     }
 
-    /// Keeps what a fetch that began then has brought. What of it is to be stored, if anything.
+    /// Keeps what a fetch has brought that began then, when this was heeded of what is stored. What of it is to be
+    /// stored, if anything.
     fn note(
         &self,
         entry: &Entry,
-        began: Moment,
+        (began, before): (Moment, Option<Arc<StoredKeys>>),
         fetched: Result<FetchedKeys, FetchError>,
     ) -> Option<FetchOutcome> {
         let mut gone = BTreeSet::new();
@@ -324,9 +325,12 @@ impl IssuerKeys {
                     gone.extend(went.map(|thumbprint| thumbprint.to_string()));
                 }
                 let mut known = KnownKeys { set, at: began, refresh: Some(refresh) };
-                // What was stored while it was fetched counts as well.
+                // What was stored while it was fetched counts as well. What was stored before is older than it, whatever
+                // time is stored with it.
                 if let Some(heeded) = entry.heeded.load_full()
-                    && let Some(rest) = without_gone(&known, None, &heeded)
+                    && before.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &heeded))
+                    && !fetching.has_brought(heeded.time)
+                    && let Some(rest) = without_gone(&known, before.as_deref(), &heeded, self.clock.now())
                 {
                     known = rest;
                     entry.again.store(true, Ordering::Relaxed);

@@ -413,6 +413,32 @@ async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
     jwt.caller().await.unwrap();
 }
 
+/// The clock of a node was two hours ahead when it stored what it fetched.
+#[tokio::test]
+async fn a_fetch_that_is_stored_with_a_time_to_come_holds_up_no_key() {
+    let world = World::new().await;
+    let jwt = world.server.client(world.access_token().await);
+    until(async || !world.get_issuer().await.key_ids.is_empty()).await;
+    execute(&world, "update issuers set fetch_time = fetch_time + interval '2 hours'").await;
+    world.server.state.principals.clear();
+    world.access_token().await;
+    let successor = Signer::ed25519();
+    world.live.publish(&[("2", &successor)]);
+    world.server.state.clock.advance(Duration::from_secs(11));
+    world.exchange(&by(&world, &successor, "2")).await.unwrap();
+    // It is stored, and so is that the former one is gone.
+    until(async || world.get_issuer().await.key_ids == ["2"]).await;
+    until(async || jwt.caller().await.is_err()).await;
+    let now = world.server.state.clock.now().unix_timestamp();
+    assert!(world.get_issuer().await.fetch_time.unwrap().seconds <= now);
+    // Nor does it hide why the next one failed.
+    execute(&world, "update issuers set fetch_time = fetch_time + interval '2 hours'").await;
+    world.live.behave(Manners::Away);
+    world.server.state.clock.advance(Duration::from_secs(3_601));
+    refused(world.exchange(&by(&world, &successor, "2")).await, Code::Unauthenticated, "TOKEN_INVALID");
+    until(async || world.get_issuer().await.fetch_error == "CONNECTION_FAILED").await;
+}
+
 #[tokio::test]
 async fn a_failure_is_written_when_it_is_another_one() {
     let world = World::new().await;
