@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::moment::{Moment, micros};
 use crate::domain::federation::fetching::{
-    FetchError, MAX_AWAY, REPORTED_AGAIN, RETRY, StoredKeys, is_ahead,
+    FetchError, MAX_AWAY, MAX_REFRESH, REPORTED_AGAIN, RETRY, StoredKeys, is_ahead,
 };
 use crate::domain::federation::issuer::Issuer;
 use crate::domain::federation::jwk_set::KeySet;
@@ -131,6 +131,12 @@ impl Entry {
             .is_some_and(|refresh| now.is_past(known.at, refresh) || self.again.load(Ordering::Relaxed))
     }
 
+    /// Whether calls use these keys, which are due, while they are fetched: they are not too old, and their issuer did
+    /// not answer the last time, or they are due for no longer than the longest time between two fetches.
+    pub(super) fn serves_meanwhile(&self, known: &KnownKeys, now: Moment) -> bool {
+        known.serves(now) && (lock(&self.fetching).failed.is_some() || !now.is_past(known.at, MAX_REFRESH))
+    }
+
     pub(super) fn is_inline(&self) -> bool {
         self.issuer.load().jwks().is_some()
     }
@@ -194,7 +200,6 @@ mod tests {
 
     use super::*;
     use crate::domain::federation::algorithm::Algorithm;
-    use crate::domain::federation::fetching::MAX_REFRESH;
     use crate::domain::federation::issuer::{IssuerKind, TrustFields};
     use crate::domain::federation::jwk::KeyUse;
 

@@ -38,6 +38,9 @@ const WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_millis(500));
 /// When a call that could not wait for keys is worth repeating.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The keys of an issuer, if any may be used; and whether the call waited for them, or for a fetch that failed.
+pub type Waited = (Option<Arc<KnownKeys>>, bool);
+
 /// What a server knows of the key that a JWT names, without a fetch.
 pub enum KnownHere {
     Keys(Arc<KnownKeys>),
@@ -161,33 +164,23 @@ impl IssuerKeys {
     ///
     /// # Errors
     /// `OVERLOADED` where too many calls wait for keys of this issuer, or of its org.
-    pub async fn current(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Option<Arc<KnownKeys>>> {
+    pub async fn current(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Waited> {
         let now = self.now();
-        let known = entry.known.load_full();
-        if let Some(known) = &known
-            && !entry.is_due(known, now)
-        {
-            return Ok(Some(known.clone()));
-        }
-        let fetching = *lock(&entry.fetching);
-        match known {
-            // Old, but not too old: calls do not wait for its issuer, unless it answered the last time and is due
-            // for longer than the longest time between two fetches.
-            Some(known)
-                if known.serves(now)
-                    && (fetching.failed.is_some() || !now.is_past(known.at, MAX_REFRESH)) =>
-            {
-                if fetching.may_repeat(now) {
+        match entry.known.load_full() {
+            Some(known) if !entry.is_due(&known, now) => Ok((Some(known), false)),
+            Some(known) if entry.serves_meanwhile(&known, now) => {
+                let may_repeat = lock(&entry.fetching).may_repeat(now);
+                if may_repeat {
                     self.take_off(entry);
                 }
-                Ok(Some(known))
+                Ok((Some(known), false))
             }
             known => match (self.refresh(entry).await, known) {
-                // Nor where others wait for it already.
-                (Err(_), Some(known)) if known.serves(now) => Ok(Some(known)),
-                (refreshed, _) => {
-                    refreshed?;
-                    Ok(self.serving(entry))
+                // Nor do calls wait where too many do already.
+                (Err(_), Some(known)) if known.serves(now) => Ok((Some(known), false)),
+                (waited, _) => {
+                    let waited = waited?;
+                    Ok((self.serving(entry), waited))
                 }
             },
         }
@@ -198,9 +191,9 @@ impl IssuerKeys {
     ///
     /// # Errors
     /// As [`current`](Self::current).
-    pub async fn renewed(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Option<Arc<KnownKeys>>> {
-        self.refresh(entry).await?;
-        Ok(self.serving(entry))
+    pub async fn renewed(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<Waited> {
+        let waited = self.refresh(entry).await?;
+        Ok((self.serving(entry), waited))
     }
 
     /// The keys that are known and may be used, without a fetch.
@@ -218,7 +211,8 @@ impl IssuerKeys {
         (kid, algorithm, signature): (Option<&str>, Algorithm, &[u8]),
     ) -> Result<KnownHere> {
         if entry.is_inline() {
-            return Ok(self.current(entry).await?.map_or(KnownHere::NotHere, KnownHere::Keys));
+            let (known, _) = self.current(entry).await?;
+            return Ok(known.map_or(KnownHere::NotHere, KnownHere::Keys));
         }
         let may_repeat = lock(&entry.fetching).may_repeat(self.now());
         Ok(match self.serving(entry) {
@@ -243,14 +237,14 @@ impl IssuerKeys {
     }
 
     /// Fetches, unless that was tried within the last 10 s; and waits for the fetch that is in progress, for as long as
-    /// one may take.
-    async fn refresh(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<()> {
+    /// one may take. Returns whether it waited, whatever came of it.
+    async fn refresh(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<bool> {
         if entry.is_inline() && entry.known.load().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let may_repeat = lock(&entry.fetching).may_repeat(self.now());
         if !may_repeat && !entry.flies.load(Ordering::SeqCst) {
-            return Ok(());
+            return Ok(false);
         }
         let waits = self.waiting.enter(entry.org_id, entry.issuer_id);
         let _waits = waits.ok_or_else(|| Error::new(Reason::Overloaded).retry_after(RETRY_AFTER))?;
@@ -260,7 +254,7 @@ impl IssuerKeys {
         self.take_off(entry);
         // One that panicked is as one that failed.
         let _ = timeout(WAIT, landed).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Begins a fetch, unless one is in progress. In a task of its own: a caller that goes away does not end it for

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 use super::assertions::SignedAssertion;
 use super::authenticate::Authenticator;
-use super::principals::Authenticated;
+use super::principals::{Authenticated, Source};
 use super::shares::Member;
 use crate::crypto::password_places::Asker;
 use crate::domain::access::credential::Credential;
@@ -44,7 +44,9 @@ pub struct ExplainedForeign {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fetching {
     AsNeeded,
-    /// What is known is used.
+    /// The call has waited for them: those that may be used now are used.
+    Over,
+    /// What is known is used, and what an exchange would fetch is not known.
     Never,
 }
 
@@ -92,8 +94,8 @@ impl Authenticator {
         if assertion.is_our_own(self.keyring.signer.issuer()) {
             return Err(Reason::SubjectNotExchangeable.into());
         }
-        let mut may_look_again = true;
-        let (found, verified) = loop {
+        let mut fetching = Fetching::AsNeeded;
+        let (mut found, verified) = loop {
             let found = self.principals.credential(rule_id.into(), from).await?;
             let federated = found.as_ref().and_then(|found| found.credential.federated.as_deref());
             let (Some(known), Some(federated)) =
@@ -108,13 +110,18 @@ impl Authenticator {
             let asker = self.principals.verifier_of(Some(credential.account.org_id), from);
             let asker = asker.unwrap_or(Asker::Stranger(from));
             let (verified, waited) =
-                self.verify_foreign(&assertion, (credential, asker), federated, Fetching::AsNeeded).await?;
-            // The rule may have been changed while the call waited for its issuer: it is seen as it is now.
-            match found.filter(|_| !(waited && may_look_again)) {
+                self.verify_foreign(&assertion, (credential, asker), federated, fetching).await?;
+            // The rule may have been changed while the call waited for its issuer, also where nothing came of it: it is
+            // seen as it is now.
+            match found.filter(|_| !waited) {
                 Some(found) => break (found, verified),
-                None => may_look_again = false,
+                None => fetching = Fetching::Over,
             }
         };
+        if fetching == Fetching::Over && found.source == Source::Cache {
+            // The assertion and the rule may have ended meanwhile.
+            found.source = Source::Load;
+        }
         let credential = &found.credential;
         let Some(federated) = credential.federated.as_deref() else { return Err(refuse()) };
         let now = found.time(now, &self.clock);
@@ -244,7 +251,7 @@ impl Authenticator {
     }
 
     /// The keys of the rule's issuer, fetched again where the one that the assertion names is not among them; and
-    /// whether they are others than before, for which the call waited.
+    /// whether the call waited for them.
     async fn keys_for(
         &self,
         assertion: &ForeignAssertion<'_>,
@@ -256,22 +263,21 @@ impl Authenticator {
         let (issuer, version) = (&federated.issuer, federated.issuer_version);
         let entry = keys.entry(credential.account.org_id, issuer, version, federated.stored_keys.as_ref());
         let (algorithm, (_, signature)) = (assertion.algorithm(), assertion.signed());
-        if fetching == Fetching::Never {
-            let known = Box::pin(keys.known(&entry, (assertion.kid(), algorithm, signature))).await?;
-            return Ok((known, false));
-        }
-        let before = keys.serving(&entry);
-        let mut known = Box::pin(keys.current(&entry)).await?;
+        let (mut known, mut waited) = match fetching {
+            Fetching::AsNeeded => Box::pin(keys.current(&entry)).await?,
+            Fetching::Over => (keys.serving(&entry), false),
+            Fetching::Never => {
+                let known = Box::pin(keys.known(&entry, (assertion.kid(), algorithm, signature))).await?;
+                return Ok((known, false));
+            }
+        };
         let is_unknown = |known: &Arc<KnownKeys>| {
             matches!(known.set.named(assertion.kid(), algorithm, signature), Named::Unknown)
         };
-        if known.as_ref().is_some_and(is_unknown) {
-            known = Box::pin(keys.renewed(&entry)).await?;
+        if fetching == Fetching::AsNeeded && known.as_ref().is_some_and(is_unknown) {
+            let renewed = Box::pin(keys.renewed(&entry)).await?;
+            (known, waited) = (renewed.0, waited || renewed.1);
         }
-        let waited = match (&before, &known) {
-            (Some(before), Some(known)) => !Arc::ptr_eq(before, known),
-            (before, known) => before.is_some() != known.is_some(),
-        };
         Ok((known.map_or(KnownHere::NotHere, KnownHere::Keys), waited))
     }
 

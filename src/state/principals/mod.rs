@@ -88,7 +88,7 @@ pub struct Principals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Cache,
-    /// The database, which was waited for.
+    /// The database, which was waited for; or the cache, and the keys of its issuer were waited for.
     Load,
     /// The database is unavailable, and this is what was cached when it last answered.
     BeforeOutage,

@@ -1,15 +1,19 @@
 //! What stops a rule, or keeps it from working: what the deployment and the org decide, and what becomes of the account
 //! and of the org.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use countersign::config::{FederationSettings, ServerLimits};
 use countersign::domain::federation::ceiling::{Ceiling, CeilingEntry};
 use countersign::grpc::pb;
 use serde_json::json;
 use sqlx::Connection as _;
+use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 use super::{World, create_issuer, create_rule, exchange, rule_for};
-use crate::harness::{LIMITS, Manners, Signer, TestServer, by_id, reason, refused, until};
+use crate::harness::{LIMITS, Manners, Signer, TestServer, by_id, claims, reason, refused, until};
 
 fn admitting(ceiling: Ceiling) -> ServerLimits {
     ServerLimits { federation: FederationSettings { ceiling, ..FederationSettings::OFF }, ..LIMITS }
@@ -151,36 +155,85 @@ async fn a_rule_is_disabled_while_its_org_is_locked() {
     assert_eq!(world.get_rule().await.etag, before);
 }
 
+/// Begins an exchange that waits for the issuer, which is away for as long as it is not told to answer.
+async fn waiting(
+    world: &Arc<World>,
+    assertion: String,
+) -> JoinHandle<Result<pb::ExchangeTokenResponse, Status>> {
+    let seen = world.live.requests().len();
+    world.live.behave(Manners::Waits);
+    let exchange = tokio::spawn({
+        let world = world.clone();
+        async move { world.exchange(&assertion).await }
+    });
+    until(async || world.live.requests().len() > seen).await;
+    exchange
+}
+
 /// A call that waits for the keys of an issuer acts by the rule as it is once they are there.
 #[tokio::test]
 async fn a_rule_that_is_disabled_while_a_call_waits_for_keys_gives_nothing() {
-    let world = std::sync::Arc::new(World::new().await);
-    world.live.behave(Manners::Late(std::time::Duration::from_millis(700)));
-    let waiting = {
-        let world = world.clone();
-        tokio::spawn(async move { world.exchange(&world.assertion()).await })
-    };
-    until(async || !world.live.requests().is_empty()).await;
+    let world = Arc::new(World::new().await);
+    let exchange = waiting(&world, world.assertion()).await;
     let disabled = |disabled| pb::FederationRule { disabled: Some(disabled), ..Default::default() };
     world.update_rule(disabled(true), &["disabled"]).await.unwrap();
-    assert!(!waiting.is_finished(), "it did not wait");
-    refused(waiting.await.unwrap(), Code::Unauthenticated, "TOKEN_INVALID");
+    world.live.behave(Manners::Good);
+    refused(exchange.await.unwrap(), Code::Unauthenticated, "TOKEN_INVALID");
     world.update_rule(disabled(false), &["disabled"]).await.unwrap();
-    // One that is narrowed meanwhile gives what it has then.
-    world.server.state.clock.advance(std::time::Duration::from_secs(3_601));
-    let seen = world.live.requests().len();
-    let waiting = {
-        let world = world.clone();
-        tokio::spawn(async move { world.exchange(&world.assertion()).await })
+    world.server.state.clock.advance(Duration::from_secs(11));
+    world.access_token().await;
+    // One that is narrowed meanwhile gives what it has then. Where that takes too long the call goes on before.
+    let mut version = 3;
+    until(async || {
+        world.server.state.clock.advance(Duration::from_secs(601));
+        let exchange = waiting(&world, world.assertion()).await;
+        let longest = prost_types::Duration { seconds: 100 + version, nanos: 0 };
+        let lifetime = pb::FederationRule { access_token_lifetime: Some(longest), ..Default::default() };
+        world.update_rule(lifetime, &["access_token_lifetime"]).await.unwrap();
+        version += 1;
+        world.live.behave(Manners::Good);
+        let issued = exchange.await.unwrap().unwrap();
+        let is_narrowed = claims(&issued.access_token)["rule_ver"] == version;
+        if is_narrowed {
+            world.server.client(issued.access_token).caller().await.unwrap();
+        }
+        is_narrowed
+    })
+    .await;
+}
+
+/// The same where nothing comes of it, and the keys of before still serve.
+#[tokio::test]
+async fn a_call_that_waited_in_vain_acts_by_what_is_true_then() {
+    let world = Arc::new(World::new().await);
+    world.access_token().await;
+    let clock = &world.server.state.clock;
+    let at = |exp: i64| world.signed(&world.claims(json!({"exp": clock.now().unix_timestamp() + exp})));
+    let good_again = async || {
+        world.live.behave(Manners::Good);
+        clock.advance(Duration::from_secs(601));
+        world.access_token().await;
+        let now = clock.now().unix_timestamp();
+        until(async || world.get_issuer().await.fetch_time.unwrap().seconds == now).await;
+        clock.advance(Duration::from_secs(601));
     };
-    until(async || world.live.requests().len() > seen).await;
-    let scopes = pb::FederationRule { scopes: vec!["invoices.read".into()], ..Default::default() };
-    world.update_rule(scopes, &["scopes"]).await.unwrap();
-    assert!(!waiting.is_finished(), "it did not wait");
-    let issued = waiting.await.unwrap().unwrap();
-    let version = crate::harness::claims(&issued.access_token)["rule_ver"].clone();
-    assert_eq!(version, 4);
-    world.server.client(issued.access_token).caller().await.unwrap();
+    clock.advance(Duration::from_secs(601));
+    // It expires while the call waits.
+    let exchange = waiting(&world, at(60)).await;
+    clock.advance(Duration::from_secs(61));
+    world.live.behave(Manners::Away);
+    refused(exchange.await.unwrap(), Code::Unauthenticated, "TOKEN_INVALID");
+    good_again().await;
+    // One that does not is exchanged with the keys of before.
+    let exchange = waiting(&world, at(600)).await;
+    world.live.behave(Manners::Away);
+    exchange.await.unwrap().unwrap();
+    good_again().await;
+    let exchange = waiting(&world, at(600)).await;
+    let disabled = pb::FederationRule { disabled: Some(true), ..Default::default() };
+    world.update_rule(disabled, &["disabled"]).await.unwrap();
+    world.live.behave(Manners::Away);
+    refused(exchange.await.unwrap(), Code::Unauthenticated, "TOKEN_INVALID");
 }
 
 /// Ids of another org are none, wherever they stand.
@@ -218,7 +271,7 @@ async fn issuers_and_rules_of_another_org_are_none() {
     exchange(&world.server.anonymous(), &own, &assertion).await.unwrap();
     assert_eq!(world.live.fetches(), 2);
     world.live.publish(&[("2", &Signer::ed25519())]);
-    world.server.state.clock.advance(std::time::Duration::from_secs(3_601));
+    world.server.state.clock.advance(Duration::from_secs(3_601));
     refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
     until(async || world.get_issuer().await.key_ids == ["2"]).await;
     let server: &TestServer = &world.server;

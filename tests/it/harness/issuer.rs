@@ -24,8 +24,8 @@ pub enum Manners {
     Good,
     /// Nothing, and keeps the connection.
     Hangs,
-    /// As it should, after this time.
-    Late(Duration),
+    /// Nothing until it is told to behave in another way, and then so.
+    Waits,
     /// Closes the connection.
     Away,
     /// These head lines and this body, at both places.
@@ -104,11 +104,9 @@ impl LiveIssuer {
                         if !path.starts_with("/.well-known/") {
                             fetches.fetch_add(1, Ordering::SeqCst);
                         }
-                        let late = match shared.lock().unwrap().manners {
-                            Manners::Late(by) => by,
-                            _ => Duration::ZERO,
-                        };
-                        tokio::time::sleep(late).await;
+                        while matches!(shared.lock().unwrap().manners, Manners::Waits) {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
                         let answer = {
                             let shared = shared.lock().unwrap();
                             answer(&shared, &url, &path)
@@ -187,7 +185,7 @@ fn answer(shared: &Shared, url: &str, path: &str) -> Option<Vec<u8>> {
         value => format!("cache-control: {value}\r\n"),
     };
     match &shared.manners {
-        Manners::Hangs => None,
+        Manners::Hangs | Manners::Waits => None,
         Manners::Away => Some(Vec::new()),
         Manners::Says { status, headers, body } => {
             let length = body.len();
