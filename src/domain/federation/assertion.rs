@@ -210,7 +210,8 @@ impl<'a> ForeignAssertion<'a> {
     }
 }
 
-/// Whether claims pass a check that depends on them and on the rule alone.
+/// Whether claims pass a check that depends on them and on the rule alone. Of recorded ones a subject that was left out
+/// passes nothing.
 pub(super) fn passes_rule(check: RuleCheck, claims: &Map<String, Value>, rule: &RuleMatch) -> bool {
     match check {
         RuleCheck::Audience => audiences(claims).is_some_and(|audiences| {

@@ -46,7 +46,8 @@ pub struct Recorded {
     /// `sub`; empty where it is missing, or cannot be recorded.
     pub subject: String,
     pub audiences: Vec<String>,
-    /// Texts, flags, and arrays of texts, by the path of objects that leads to them.
+    /// Texts, flags, and arrays of texts, by the path of objects that leads to them; and `"sub": null` where a subject
+    /// was left out.
     pub claims: Map<String, Value>,
 }
 
@@ -54,7 +55,8 @@ impl Recorded {
     /// Records an assertion's claims: texts of at most 255 bytes without control or invisible characters, 64 values
     /// and 2 KiB at most. What does not fit is left out, and what the rule names comes first.
     ///
-    /// A text that cannot be recorded is one that no rule can name, so that leaving it out changes nothing.
+    /// A text that cannot be recorded is one that no rule can name, so that leaving it out changes nothing. But a subject
+    /// may have the prefix of a rule: that it was left out is recorded.
     pub fn of(claims: &Map<String, Value>, rule: &RuleMatch) -> Self {
         let mut room = Room { values: MAX_RECORDED, bytes: MAX_BYTES };
         // Each is one of the rule's, whose number is limited.
@@ -77,7 +79,11 @@ impl Recorded {
             }
         }
         record_members(claims, 1, &mut kept, &mut room);
-        Self { subject: Self::subject_of(claims).to_owned(), audiences, claims: kept }
+        let recorded = Self::subject_of(claims);
+        if subject(claims).is_some_and(|subject| subject != recorded) {
+            kept.insert("sub".to_owned(), Value::Null);
+        }
+        Self { subject: recorded.to_owned(), audiences, claims: kept }
     }
 
     /// `sub` as it is recorded; empty where it is missing, or cannot be.
@@ -94,6 +100,11 @@ impl Recorded {
         }
         claims
     }
+}
+
+/// Whether the claims were recorded of an assertion with a subject that was left out.
+pub(super) fn is_subject_left_out(recorded: &Map<String, Value>) -> bool {
+    recorded.get("sub").is_some_and(Value::is_null)
 }
 
 /// What more may be recorded of an assertion.

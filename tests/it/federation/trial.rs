@@ -61,6 +61,15 @@ async fn a_changed_rule_is_tried_with_what_was_presented() {
     assert!(stopped.len() == 2 && stopped.iter().all(|(_, check)| check == "aud"), "{stopped:?}");
     let disabled = pb::FederationRule { disabled: Some(true), ..Default::default() };
     assert_eq!(attempt(disabled, &["disabled"]).await.0.len(), 2);
+    // One that is too long to be recorded passes by its prefix as before, and is listed where that is not known.
+    let long = format!("system:serviceaccount:prod:{}", "x".repeat(256));
+    world.exchange(&by(&long, "main")).await.unwrap();
+    world.server.state.presentations.flush().await.unwrap();
+    let same = SubjectMatch::SubjectPrefix("system:serviceaccount:prod:".into());
+    assert_eq!(attempt(subject(same), &["subject_prefix"]).await.0, []);
+    let other = SubjectMatch::SubjectPrefix("system:serviceaccount:test:".into());
+    let (stopped, _) = attempt(subject(other), &["subject_prefix"]).await;
+    assert_eq!((stopped.len(), &stopped[0]), (3, &pair("", "subject")));
     // Nothing has changed by it.
     assert!(!world.get_rule().await.disabled());
     world.exchange(&world.assertion()).await.unwrap();
