@@ -44,6 +44,10 @@ pub const PROBES_OF_HOST_IN_ALL: u32 = 60;
 pub const FLIGHTS: usize = 32;
 /// How many of them are of one org.
 pub const FLIGHTS_OF_ORG: usize = 4;
+/// How many key sets are read at once, each on a thread of its own: one of many RSA keys takes a while.
+pub const READINGS: usize = 2;
+/// How many of them are of one org.
+pub const READINGS_OF_ORG: usize = 1;
 /// How many calls wait at once for the keys of one issuer.
 pub const WAITING_FOR_ISSUER: usize = 16;
 /// How many wait for keys of one org's issuers.

@@ -15,12 +15,13 @@ type InlineKeys = Result<Option<Arc<KeySet>>, String>;
 pub struct ReadKeys(Vec<(Trust, InlineKeys)>);
 
 impl ReadKeys {
-    /// Reads the keys of these issuers; the same keys once.
-    pub fn of<'a>(issuers: impl IntoIterator<Item = &'a Trust>) -> Self {
+    /// Reads the keys of these issuers, which may take a while; the same keys once.
+    pub fn of(issuers: impl IntoIterator<Item = Trust>) -> Self {
         let mut read = Self(Vec::new());
         for issuer in issuers {
-            if read.find(issuer).is_none() {
-                read.0.push((issuer.clone(), keys(issuer)));
+            if read.find(&issuer).is_none() {
+                let keys = keys(&issuer);
+                read.0.push((issuer, keys));
             }
         }
         read
@@ -58,7 +59,7 @@ mod tests {
         let damaged = TrustFields { jwks: "{", ..fields.clone() };
         let damaged = Trust::restore(&mut Violations::default(), &damaged).unwrap();
         let fetched = TrustFields::of(IssuerKind::Oidc, "https://a.example").trust();
-        let read = ReadKeys::of([&one, &other, &damaged]);
+        let read = ReadKeys::of([&one, &other, &damaged].map(Trust::clone));
         assert_eq!(read.0.len(), 2);
         let keys = |issuer: &Trust| read.keys(issuer).unwrap().unwrap();
         assert!(Arc::ptr_eq(&keys(&one), &keys(&other)));

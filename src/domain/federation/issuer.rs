@@ -118,16 +118,20 @@ impl<'a> TrustFields<'a> {
 }
 
 impl Trust {
-    /// Checks the fields, each and together, and reads the keys that are stored with it, if any; violations name
-    /// the fields as they are called in an issuer.
-    pub fn read(violations: &mut Violations, fields: &TrustFields<'_>) -> Option<(Self, Option<KeySet>)> {
+    /// The same as [`restore`](Self::restore), with the keys that are stored with it, if any.
+    #[cfg(test)]
+    pub(crate) fn read(
+        violations: &mut Violations,
+        fields: &TrustFields<'_>,
+    ) -> Option<(Self, Option<KeySet>)> {
         let trust = Self::restore(violations, fields)?;
         let keys = violations.check("jwks", trust.inline_keys())?;
         Some((trust, keys))
     }
 
-    /// Checks the fields without the keys that are stored with it, whose reading takes as long as there are keys:
-    /// they were checked before, or are read by [`inline_keys`](Self::inline_keys).
+    /// Checks the fields, each and together, without the keys that are stored with it, whose reading takes as long as
+    /// there are keys: they were checked before, or are read by [`inline_keys`](Self::inline_keys). Violations name the
+    /// fields as they are called in an issuer.
     pub fn restore(violations: &mut Violations, fields: &TrustFields<'_>) -> Option<Self> {
         let TrustFields { kind, issuer, jwks, bundle_uri, .. } = *fields;
         let name = match kind {

@@ -13,7 +13,6 @@ use crate::db::federation::issuers::{self, NewIssuer, StoredIssuer};
 use crate::db::federation::{StoredRule, rules};
 use crate::domain::access::acting::Acting;
 use crate::domain::federation::ceiling::Admitted;
-use crate::domain::federation::inline_keys::ReadKeys;
 use crate::domain::federation::issuer::{Issuer, KeySource, Trust, TrustFields};
 use crate::domain::federation::jwk_set::KeySet;
 use crate::domain::federation::pins::{self, Place};
@@ -78,14 +77,17 @@ pub async fn create_issuer(
             single_use_jti: message.single_use_jti(),
             shared: message.shared(),
         };
-        Trust::read(&mut inner, &fields)
+        Trust::restore(&mut inner, &fields)
     });
-    if let Some((trust, _)) = &trust {
+    let mut keys = None;
+    if let Some(trust) = &trust {
         inner.check("issuer", admitted(state, trust));
+        let read = state.issuer_keys.read(acting.org_id, vec![trust.clone()]).await?;
+        keys = inner.check("jwks", read.keys(trust));
     }
     violations.take_in("issuer", inner);
-    let ((trust, keys), display_name, request_id) = violations.all((trust, display_name, request_id))?;
-    let keys = keys.as_ref();
+    let (trust, keys, display_name, request_id) = violations.all((trust, keys, display_name, request_id))?;
+    let keys = keys.as_deref();
     refuse_own(state, &trust, keys)?;
 
     request.org_id.clear();
@@ -190,7 +192,8 @@ pub async fn update_issuer(
     // The keys as they are and as they are to be, before the org is locked.
     let known = find(&mut *call.read(state).await?, acting.org_id, issuer_id).await?.issuer()?;
     let planned = over(&mut Violations::default(), &known, (&asked, lifetime), &mask);
-    let read = ReadKeys::of([Some(known.trust()), planned.as_ref()].into_iter().flatten());
+    let both = [Some(known.trust()), planned.as_ref()].into_iter().flatten();
+    let read = state.issuer_keys.read(acting.org_id, both.cloned().collect()).await?;
     let (mut response, issuer) = transact!(state, &acting, |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
@@ -268,7 +271,8 @@ pub async fn delete_issuer(
     let issuer_id = parse_id("issuer_id", &request.issuer_id)?;
     // For the event, before the org is locked.
     let known = find(&mut *call.read(state).await?, acting.org_id, issuer_id).await?.issuer();
-    let read = ReadKeys::of(known.iter().map(Issuer::trust));
+    let known = known.iter().map(|known| known.trust().clone()).collect();
+    let read = state.issuer_keys.read(acting.org_id, known).await?;
     transact!(state, &acting, |mut tx| {
         tx.lock_org().await?;
         let stored = find(&mut *tx, acting.org_id, issuer_id).await?;

@@ -1,53 +1,84 @@
-//! How many fetches are in progress, and how many calls wait for one: of an org no more than leave others theirs.
+//! How many fetches are in progress, how many key sets are read, and how many calls wait for a fetch: of an org no more
+//! than leave others theirs.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 
 use crate::domain::federation::fetching::{
-    FLIGHTS, FLIGHTS_OF_ORG, WAITING_ALWAYS, WAITING_FOR_ISSUER, WAITING_IN_ALL, WAITING_OF_ORG,
+    FLIGHTS, FLIGHTS_OF_ORG, READINGS, READINGS_OF_ORG, WAITING_ALWAYS, WAITING_FOR_ISSUER, WAITING_IN_ALL,
+    WAITING_OF_ORG,
 };
 use crate::domain::values::ids::{IssuerId, OrgId};
+use crate::error::{Error, Result};
 use crate::state::locks::lock;
 
 /// How many orgs' places are kept before those are dropped that are not used.
 const MANY: usize = 1_000;
 
-/// The places of fetches, which come in turn: an org stands in the line for as many as it may have.
-pub(super) struct Flights {
+/// Places of work, which come in turn: an org stands in the line for as many as it may have.
+pub(super) struct Turns {
     all: Arc<Semaphore>,
+    of_org: usize,
     orgs: Mutex<HashMap<OrgId, Arc<Semaphore>>>,
 }
 
-/// The place of a fetch, given back when it is dropped.
+/// A place, given back when it is dropped.
 pub(super) struct Place {
     _of_org: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
-impl Default for Flights {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(FLIGHTS)), orgs: Mutex::default() }
+impl Turns {
+    /// Those of fetches.
+    pub(super) fn of_flights() -> Self {
+        Self::new(FLIGHTS, FLIGHTS_OF_ORG)
     }
-}
 
-impl Flights {
-    /// A place for a fetch of this org. Those that the org has too many of wait for the org's own.
+    /// Those of reading key sets.
+    pub(super) fn of_readings() -> Self {
+        Self::new(READINGS, READINGS_OF_ORG)
+    }
+
+    fn new(all: usize, of_org: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), of_org, orgs: Mutex::default() }
+    }
+
+    /// A place for this org. Those that the org has too many of wait for the org's own.
     pub(super) async fn place(&self, org_id: OrgId) -> Arc<Place> {
         let of_org = {
             let mut orgs = lock(&self.orgs);
             if orgs.len() >= MANY {
-                // A place has a reference, and so has a fetch that waits for it.
+                // A place has a reference, and so has one that waits for it.
                 orgs.retain(|_, places| Arc::strong_count(places) > 1);
             }
-            orgs.entry(org_id).or_insert_with(|| Arc::new(Semaphore::new(FLIGHTS_OF_ORG))).clone()
+            orgs.entry(org_id).or_insert_with(|| Arc::new(Semaphore::new(self.of_org))).clone()
         };
         const OPEN: &str = "these semaphores are never closed";
         let of_org = of_org.acquire_owned().await.expect(OPEN);
         let of_all = self.all.clone().acquire_owned().await.expect(OPEN);
         Arc::new(Place { _of_org: of_org, _of_all: of_all })
+    }
+
+    /// Does this in a place of the org, beside the task of a connection, which has other calls to answer. A caller that
+    /// goes away leaves its place taken until it is done.
+    ///
+    /// # Errors
+    /// `INTERNAL` where it panicked.
+    pub(super) async fn beside<T: Send + 'static>(
+        &self,
+        org_id: OrgId,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let place = self.place(org_id).await;
+        let done = spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        done.await.map_err(Error::internal)
     }
 }
 
@@ -112,12 +143,13 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::error::Reason;
 
     const SOON: Duration = Duration::from_millis(20);
 
     #[tokio::test]
     async fn an_org_has_some_of_the_places_and_others_come_in_turn() {
-        let flights = Flights::default();
+        let flights = Turns::of_flights();
         let place = async |org: u128| timeout(SOON, flights.place(OrgId::from_u128(org))).await.ok();
         let mut held = Vec::new();
         for org in 0..(FLIGHTS / FLIGHTS_OF_ORG) as u128 {
@@ -136,6 +168,33 @@ mod tests {
         };
         let ((waited, again), ()) = tokio::join!(both, free);
         assert!(waited && !again);
+    }
+
+    #[tokio::test]
+    async fn work_is_done_beside_the_task_and_no_org_holds_up_another() {
+        let readings = Arc::new(Turns::of_readings());
+        let (go, waits) = std::sync::mpsc::channel::<()>();
+        // One org has more to do than there are places, and all of it takes long.
+        let waits = Arc::new(Mutex::new(waits));
+        let busy: Vec<_> = (0..READINGS * 2)
+            .map(|_| {
+                let (readings, waits) = (readings.clone(), waits.clone());
+                let work = move || lock(&waits).recv().is_ok();
+                tokio::spawn(async move { readings.beside(OrgId::from_u128(1), work).await.unwrap() })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let here = std::thread::current().id();
+        let there = readings.beside(OrgId::from_u128(2), || std::thread::current().id());
+        assert_ne!(there.await.unwrap(), here);
+        assert!(busy.iter().all(|one| !one.is_finished()));
+        busy.iter().for_each(|_| go.send(()).unwrap());
+        for one in busy {
+            assert!(one.await.unwrap());
+        }
+        let damaged = readings.beside::<()>(OrgId::from_u128(1), || panic!("it is damaged"));
+        assert_eq!(damaged.await.unwrap_err().reason(), Reason::Internal);
+        readings.beside(OrgId::from_u128(1), || ()).await.unwrap();
     }
 
     async fn biased_timeout(place: impl Future<Output = Arc<Place>>) -> bool {

@@ -10,14 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::budget::{Budget, Purpose};
 use super::entry::{Entry, KnownKeys, without_gone};
 use super::fetcher::{FetchedKeys, Fetcher};
-use super::flights::{Flights, Place, Waiting};
+use super::flights::{Place, Turns, Waiting};
 use super::moment::{Moment, micros};
 use super::outcomes::Outcomes;
 use super::weights::Weights;
@@ -26,7 +24,8 @@ use crate::domain::federation::algorithm::Algorithm;
 use crate::domain::federation::fetching::{
     FETCH_TIMEOUT, FetchError, FetchFacts, FetchOutcome, MAX_REFRESH, StoredKeys,
 };
-use crate::domain::federation::issuer::Issuer;
+use crate::domain::federation::inline_keys::ReadKeys;
+use crate::domain::federation::issuer::{Issuer, Trust};
 use crate::domain::federation::jwk_set::{KeySet, Named};
 use crate::domain::values::ids::{IssuerId, OrgId};
 use crate::error::{Error, Reason, Result};
@@ -57,10 +56,9 @@ pub struct IssuerKeys {
     number: AtomicU64,
     fetcher: Fetcher,
     budget: Budget,
-    flights: Flights,
+    flights: Turns,
     waiting: Waiting,
-    /// The place in which inline keys are read: of many RSA keys that takes a while.
-    reading: Semaphore,
+    readings: Turns,
     keyring: Arc<Keyring>,
     clock: Clock,
     outcomes: Outcomes,
@@ -74,9 +72,9 @@ impl IssuerKeys {
             number: AtomicU64::new(0),
             fetcher,
             budget: Budget::default(),
-            flights: Flights::default(),
+            flights: Turns::of_flights(),
             waiting: Waiting::default(),
-            reading: Semaphore::new(1),
+            readings: Turns::of_readings(),
             keyring,
             clock,
             outcomes: Outcomes::default(),
@@ -233,7 +231,18 @@ impl IssuerKeys {
     pub async fn probe(&self, org_id: OrgId, issuer: &Issuer) -> Result<FetchedKeys, FetchError> {
         let _waits = self.waiting.enter(org_id, issuer.id()).ok_or(FetchError::TooOften)?;
         let place = timeout(FETCH_TIMEOUT, self.flights.place(org_id)).await;
-        self.fetch(org_id, issuer, Purpose::Probe, &place.map_err(|_| FetchError::TimedOut)?).await
+        self.fetch(org_id, issuer, Purpose::Probe, place.map_err(|_| FetchError::TimedOut)?).await
+    }
+
+    /// Reads the keys that are stored with issuers of an org, beside the task of the connection.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub async fn read(&self, org_id: OrgId, issuers: Vec<Trust>) -> Result<ReadKeys> {
+        if issuers.iter().all(|issuer| issuer.jwks().is_none()) {
+            return Ok(ReadKeys::of(issuers));
+        }
+        self.readings.beside(org_id, || ReadKeys::of(issuers)).await
     }
 
     /// Fetches, unless that was tried within the last 10 s; and waits for the fetch that is in progress, for as long as
@@ -273,11 +282,11 @@ impl IssuerKeys {
 
     /// Reads the keys that are stored with an issuer, once.
     async fn read_inline(&self, entry: &Entry) {
-        let Ok(_place) = self.reading.acquire().await else { return };
         let now = self.now();
         lock(&entry.fetching).began = Some(now);
         let issuer = entry.issuer.load_full();
-        let Ok(Ok(Some(set))) = spawn_blocking(move || issuer.inline_keys()).await else { return };
+        let read = self.readings.beside(entry.org_id, move || issuer.inline_keys()).await;
+        let Ok(Ok(Some(set))) = read else { return };
         entry.known.store(Some(Arc::new(KnownKeys { set, at: now, refresh: None })));
         self.weigh_again(entry);
     }
@@ -291,8 +300,7 @@ impl IssuerKeys {
         lock(&entry.fetching).began = Some(now);
         entry.again.store(false, Ordering::Relaxed);
         let (issuer, heeded) = (entry.issuer.load_full(), entry.heeded.load_full());
-        let fetched = self.fetch(entry.org_id, &issuer, Purpose::Use, &place).await;
-        drop(place);
+        let fetched = self.fetch(entry.org_id, &issuer, Purpose::Use, place).await;
         if let Some(outcome) = self.note(entry, (now, heeded), fetched) {
             self.outcomes.add(outcome);
         }
@@ -369,7 +377,7 @@ impl IssuerKeys {
         org_id: OrgId,
         issuer: &Issuer,
         purpose: Purpose,
-        place: &Arc<Place>,
+        place: Arc<Place>,
     ) -> Result<FetchedKeys, FetchError> {
         if issuer.name().is_own(self.keyring.signer.issuer()) {
             return Err(FetchError::OwnKey);
@@ -379,7 +387,11 @@ impl IssuerKeys {
             return Err(FetchError::TooOften);
         }
         let asks = |host: &str| self.budget.asks(org_id, host, purpose, now);
-        let fetched = self.fetcher.fetch_within(issuer, place, &asks).await?;
+        let fetched = self.fetcher.fetch_within(issuer, &place, &asks).await?;
+        drop(place);
+        let trust = issuer.trust().clone();
+        let read = self.readings.beside(org_id, move || fetched.read(&trust)).await;
+        let fetched = read.map_err(|_| FetchError::Malformed)??;
         if self.holds_our_own(&fetched.set) {
             return Err(FetchError::OwnKey);
         }

@@ -65,8 +65,9 @@ async fn a_changed_rule_is_tried_with_what_was_presented() {
     let long = format!("system:serviceaccount:prod:{}", "x".repeat(256));
     world.exchange(&by(&long, "main")).await.unwrap();
     world.server.state.presentations.flush().await.unwrap();
-    let same = SubjectMatch::SubjectPrefix("system:serviceaccount:prod:".into());
-    assert_eq!(attempt(subject(same), &["subject_prefix"]).await.0, []);
+    let longest = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let shorter = pb::FederationRule { access_token_lifetime: longest, ..Default::default() };
+    assert_eq!(attempt(shorter, &["access_token_lifetime"]).await, (vec![], vec![]));
     let other = SubjectMatch::SubjectPrefix("system:serviceaccount:test:".into());
     let (stopped, _) = attempt(subject(other), &["subject_prefix"]).await;
     assert_eq!((stopped.len(), &stopped[0]), (3, &pair("", "subject")));
