@@ -117,41 +117,47 @@ impl Buffer {
         true
     }
 
-    /// Adds one with what it says. Returns whether there was room for it.
+    /// Adds one with what it says. Returns whether there was room for it. One that waits already is counted in any case,
+    /// and says what it said before where there is no room for more.
     fn add(&self, (org_id, rule_id): (OrgId, RuleId), key: Key, new: Waiting) -> bool {
         let mut orgs = lock(&self.orgs);
         let (count, bytes) = (self.count.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let of_org = orgs.entry(org_id).or_default();
         let of_rule = of_org.rules.entry(rule_id).or_default();
         let weight = new.weight(&key);
-        let (before, new) = match of_rule.get_mut(&key) {
-            Some(known) => {
-                let before = known.weight(&key);
-                let new = Waiting {
-                    count: known.count + 1,
-                    first_time: known.first_time,
-                    last_time: known.last_time.max(new.last_time),
-                    ..new
-                };
-                (before, new)
+        let before = of_rule.get(&key).map_or(0, |known| known.weight(&key));
+        let (of_org_then, bytes_then) =
+            (of_org.bytes + weight - before, bytes + weight as u64 - before as u64);
+        let is_too_much =
+            weight > before && (of_org_then > MAX_BYTES / PART_OF_ORG || bytes_then > MAX_BYTES as u64);
+        let new = match of_rule.get_mut(&key) {
+            Some(known) if is_too_much => {
+                known.count += 1;
+                known.last_time = known.last_time.max(new.last_time);
+                return true;
             }
+            Some(known) => Waiting {
+                count: known.count + 1,
+                first_time: known.first_time,
+                last_time: known.last_time.max(new.last_time),
+                ..new
+            },
             None => {
                 let has_room = of_rule.len() < self.max_of_rule
                     && of_org.count < MAX_WAITING / PART_OF_ORG
-                    && of_org.bytes + weight <= MAX_BYTES / PART_OF_ORG
                     && count < MAX_WAITING as u64
-                    && bytes + weight as u64 <= MAX_BYTES as u64;
+                    && !is_too_much;
                 if !has_room {
                     return false;
                 }
                 of_org.count += 1;
                 self.count.store(count + 1, Ordering::Relaxed);
-                (0, new)
+                new
             }
         };
         of_rule.insert(key, new);
-        of_org.bytes = of_org.bytes + weight - before;
-        self.bytes.store(bytes + weight as u64 - before as u64, Ordering::Relaxed);
+        of_org.bytes = of_org_then;
+        self.bytes.store(bytes_then, Ordering::Relaxed);
         true
     }
 
@@ -349,6 +355,32 @@ mod tests {
         assert_eq!(all.len(), MAX_WAITING / PART_OF_ORG + 2 * MAX_REFUSED_OF_RULE + large);
         assert_eq!(all.iter().map(|new| new.count).max(), Some(2));
         assert_eq!((buffer.count.into_inner(), buffer.bytes.into_inner()), (0, 0));
+    }
+
+    /// Small ones that grow take no more than new ones would.
+    #[test]
+    fn one_that_waits_grows_within_the_part_of_its_org() {
+        let buffer = Buffer::new(Outcome::Passed, MAX_PASSED_OF_RULE);
+        let bytes = |org: u128| lock(&buffer.orgs)[&OrgId::from_u128(org)].bytes;
+        for round in 0..2_u16 {
+            let later = now() + RECORDED_FOR * round;
+            for n in 0..MAX_PASSED_OF_RULE {
+                assert!(buffer.add(place(1, 1), key(n), waiting(10 + 10_000 * usize::from(round), later)));
+            }
+        }
+        assert!(bytes(1) <= MAX_BYTES / PART_OF_ORG, "{}", bytes(1));
+        assert_eq!(buffer.bytes.load(Ordering::Relaxed), bytes(1) as u64);
+        // Where there is no room a smaller one takes its place, and another org has its own.
+        assert!(buffer.add(place(1, 1), key(0), waiting(20, now())));
+        assert!(buffer.add(place(2, 1), key(0), waiting(10_000, now())));
+        let (mut large, mut counts) = (0, Vec::new());
+        for new in buffer.take().filter(|new| new.org_id == OrgId::from_u128(1)) {
+            large += usize::from(new.claims.len() > 5_000);
+            counts.push(new.count);
+            assert_eq!(new.last_time, now() + RECORDED_FOR);
+        }
+        assert!((100..250).contains(&large), "{large}");
+        assert_eq!((counts.len(), counts.iter().sum::<i64>()), (MAX_PASSED_OF_RULE, 2_001));
     }
 
     #[test]
