@@ -54,6 +54,11 @@ impl<T> Page<T> {
         Self { rows, keys, more, total }
     }
 
+    /// The rows, as many as were asked for.
+    pub fn rows(&self) -> &[T] {
+        &self.rows
+    }
+
     /// The total number of rows; none above 10 000.
     pub fn total(&self) -> Option<i32> {
         self.total

@@ -1,6 +1,5 @@
 //! `issuers`: the other parties whose JWTs an org accepts.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor};
@@ -126,27 +125,20 @@ pub async fn find(
     Ok(query.fetch_optional(db).await?)
 }
 
-/// Finds the name of an issuer; none where it cannot be read.
-pub async fn find_name(
+/// Finds those of these issuers that there are.
+pub async fn find_each(
     db: impl PgExecutor<'_>,
     org_id: OrgId,
-    issuer_id: IssuerId,
-) -> Result<Option<IssuerName>> {
-    let query = sqlx::query_scalar!(
-        "select issuer from issuers where org_id = $1 and issuer_id = $2",
+    issuer_ids: &[IssuerId],
+) -> Result<Vec<StoredIssuer>> {
+    let issuer_ids: Vec<Uuid> = issuer_ids.iter().map(|issuer_id| issuer_id.uuid()).collect();
+    let query = issuers!(
+        "select",
+        "from issuers where org_id = $1 and issuer_id = any($2)",
         org_id.uuid(),
-        issuer_id.uuid()
+        &issuer_ids
     );
-    Ok(query.fetch_optional(db).await?.and_then(|name| IssuerName::parse(&name).ok()))
-}
-
-/// Finds the names of all issuers of the org, without those that cannot be read. Their number is limited.
-pub async fn find_names(db: impl PgExecutor<'_>, org_id: OrgId) -> Result<HashMap<IssuerId, IssuerName>> {
-    let query = sqlx::query!("select issuer_id, issuer from issuers where org_id = $1", org_id.uuid());
-    let rows = query.fetch_all(db).await?;
-    let named =
-        rows.into_iter().map(|row| Some((row.issuer_id.into(), IssuerName::parse(&row.issuer).ok()?)));
-    Ok(named.flatten().collect())
+    Ok(query.fetch_all(db).await?)
 }
 
 /// A page of the issuers of the org, oldest first.

@@ -68,13 +68,22 @@ pub struct Standing<'a> {
     pub ceiling: &'a Ceiling,
     /// The keys under which a rule is sealed.
     pub master: &'a MasterKeys,
-    /// The names of the issuers of the org; those that cannot be read are left out.
+    /// The names of the rules' issuers ([`names`]).
     pub issuers: HashMap<IssuerId, IssuerName>,
     pub now: OffsetDateTime,
 }
 
+/// The names of issuers as they were stored by us. Those are left out that others wrote, or that cannot be read.
+pub fn names(stored: &[StoredIssuer], master: &MasterKeys) -> HashMap<IssuerId, IssuerName> {
+    let name = |stored: &StoredIssuer| {
+        let issuer = stored.issuer().ok().filter(|issuer| stored.is_ours(master, issuer))?;
+        Some((issuer.id(), issuer.name().clone()))
+    };
+    stored.iter().filter_map(name).collect()
+}
+
 impl Standing<'_> {
-    /// The state of a rule. One that others wrote opens nothing, nor one whose issuer has no name: it is blocked.
+    /// The state of a rule. One that others wrote opens nothing, nor one whose issuer they did: it is blocked.
     pub fn state(&self, stored: &StoredRule, rule: &Rule) -> TokenState {
         let issuer = self.issuers.get(&stored.issuer());
         let works =

@@ -1,6 +1,5 @@
 //! Federation rules: which JWTs of an issuer act as which service account.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -12,14 +11,13 @@ use super::trial::tried;
 use crate::db;
 use crate::db::events::{Author, Change, EventValue as _, FieldChange};
 use crate::db::federation::rules::{self, NewRule, RuleFilter};
-use crate::db::federation::{StoredRule, issuers};
+use crate::db::federation::{StoredIssuer, StoredRule, issuers};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::access::rights::HeldGrants;
 use crate::domain::access::work::Work;
 use crate::domain::federation::evaluation::RuleChange;
 use crate::domain::federation::issuer::Issuer;
-use crate::domain::federation::issuer_name::IssuerName;
 use crate::domain::federation::pins::{self, Place, Warning};
 use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
 use crate::domain::tokens::expiration::Expiration;
@@ -221,7 +219,7 @@ pub async fn create_federation_rule(
             master: &state.keyring.master,
         };
         let stored = rules::insert(&mut tx, acting.org_id, &new, now).await?;
-        let standing = standing(state, &policy, HashMap::from([(issuer.id(), issuer.name().clone())]), now);
+        let standing = standing(state, &policy, std::slice::from_ref(&stored_issuer), now);
         let response = pb::CreateFederationRuleResponse {
             rule: Some(messages::rule(&stored, &standing)?),
             warnings: messages::warnings("rule", warnings),
@@ -291,15 +289,23 @@ pub async fn get_federation_rule(
     Ok(pb::GetFederationRuleResponse { rule: Some(rule) })
 }
 
-/// Under what the rules of an org work, whose issuers have these names.
+/// Under what the rules of these issuers work.
 fn standing<'a>(
     state: &'a State,
     rules: &'a Rules,
-    issuers: HashMap<IssuerId, IssuerName>,
+    issuers: &[StoredIssuer],
     now: OffsetDateTime,
 ) -> Standing<'a> {
     let (ceiling, master) = (&*state.federation_ceiling, &*state.keyring.master);
-    Standing { rules, ceiling, master, issuers, now }
+    Standing { rules, ceiling, master, issuers: messages::names(issuers, master), now }
+}
+
+/// The issuers of these rules, each once.
+pub fn issuers_of(rules: &[StoredRule]) -> Vec<IssuerId> {
+    let mut issuers: Vec<_> = rules.iter().map(StoredRule::issuer).collect();
+    issuers.sort_unstable();
+    issuers.dedup();
+    issuers
 }
 
 /// The message for a rule as of now.
@@ -310,9 +316,8 @@ pub async fn shown(
     stored: &StoredRule,
 ) -> Result<pb::FederationRule> {
     let policy = db::orgs::policies::find_rules(&mut *db, org_id, &state.ceilings).await?;
-    let name = issuers::find_name(db, org_id, stored.issuer()).await?;
-    let names = name.map(|name| (stored.issuer(), name)).into_iter().collect();
-    messages::rule(stored, &standing(state, &policy, names, state.clock.now()))
+    let issuers = issuers::find_each(db, org_id, &[stored.issuer()]).await?;
+    messages::rule(stored, &standing(state, &policy, &issuers, state.clock.now()))
 }
 
 pub async fn list_federation_rules(
@@ -342,8 +347,8 @@ pub async fn list_federation_rules(
     let after = paging.after(RuleId::parse);
     let page = rules::page(&mut db, acting.org_id, &filter, after, paging.size).await?;
     let policy = db::orgs::policies::find_rules(&mut *db, acting.org_id, &state.ceilings).await?;
-    let names = issuers::find_names(&mut *db, acting.org_id).await?;
-    let standing = standing(state, &policy, names, state.clock.now());
+    let issuers = issuers::find_each(&mut *db, acting.org_id, &issuers_of(page.rows())).await?;
+    let standing = standing(state, &policy, &issuers, state.clock.now());
     let page = paging.answer(state, page, |stored| messages::rule(&stored, &standing))?;
     Ok(pb::ListFederationRulesResponse {
         rules: page.items,
@@ -434,7 +439,7 @@ pub async fn update_federation_rule(
         let disabled = if mask.has("disabled") { asked.disabled() } else { stored.disabled };
         let is_remade = before != after || disabled != stored.disabled;
         let is_renamed = display_name.as_ref().map(DisplayName::as_str) != stored.display_name.as_deref();
-        let standing = standing(state, &policy, HashMap::from([(issuer.id(), issuer.name().clone())]), now);
+        let standing = standing(state, &policy, std::slice::from_ref(&stored_issuer), now);
         let response = |stored: &StoredRule| -> Result<pb::UpdateFederationRuleResponse> {
             Ok(pb::UpdateFederationRuleResponse {
                 rule: Some(messages::rule(stored, &standing)?),

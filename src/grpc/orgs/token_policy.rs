@@ -21,7 +21,8 @@ use crate::domain::values::permissions::Permission;
 use crate::domain::values::resources::Node;
 use crate::error::{Result, Violations};
 use crate::flows::transaction::transact;
-use crate::grpc::federation::messages::{Standing, rule as rule_message};
+use crate::grpc::federation::messages::{Standing, names, rule as rule_message};
+use crate::grpc::federation::rules::issuers_of;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::tokens::messages::token as token_message;
@@ -88,14 +89,21 @@ pub async fn update_token_policy(
         let fields = changes(&before, &after);
         let (old, new) = (before.within(&state.ceilings), after.within(&state.ceilings));
         let stopped = stopped(&mut tx, acting.org_id, &old, &new, now).await?;
+        let rules = match new.allow_all_rules_that(&old) {
+            true => Vec::new(),
+            false => db::federation::rules::find_active(&mut *tx, acting.org_id, now).await?,
+        };
+        let issuers =
+            db::federation::issuers::find_each(&mut *tx, acting.org_id, &issuers_of(&rules)).await?;
+        let master = &*state.keyring.master;
         let standing = Standing {
             rules: &new,
             ceiling: &state.federation_ceiling,
-            master: &state.keyring.master,
-            issuers: db::federation::issuers::find_names(&mut *tx, acting.org_id).await?,
+            master,
+            issuers: names(&issuers, master),
             now,
         };
-        let stopped_rules = stopped_rules(&mut tx, acting.org_id, (&old, &new), &standing).await?;
+        let stopped_rules = stopped_rules(rules, &old, &standing);
         let mut revision = org.revision;
         if !fields.is_empty() && !request.validate_only {
             // Verifiers that cache JWTs must learn that some issued earlier are no longer valid.
@@ -143,29 +151,18 @@ async fn stopped(
     db::tokens::page(tx, org_id, &filter, None, MAX_LISTED, now).await
 }
 
-/// The federation rules that the new rules block and the old ones did not, oldest first.
+/// Those of these federation rules that the new rules block and the old ones did not, in their order.
 ///
 /// One that is disabled is not stopped.
-async fn stopped_rules(
-    tx: &mut PgConnection,
-    org_id: OrgId,
-    (old, new): (&Rules, &Rules),
-    standing: &Standing<'_>,
-) -> Result<Vec<StoredRule>> {
-    if new.allow_all_rules_that(old) {
-        return Ok(Vec::new());
-    }
+fn stopped_rules(active: Vec<StoredRule>, old: &Rules, standing: &Standing<'_>) -> Vec<StoredRule> {
     let before = Standing { rules: old, issuers: standing.issuers.clone(), ..*standing };
-    let mut stopped = Vec::new();
-    for rule in db::federation::rules::find_active(tx, org_id, standing.now).await? {
+    let is_stopped = |rule: &StoredRule| {
         // One that cannot be read opens nothing, and keeps no policy from being changed.
-        let Ok(read) = rule.rule() else { continue };
-        let states = (before.state(&rule, &read), standing.state(&rule, &read));
-        if !rule.disabled && states == (TokenState::Active, TokenState::Blocked) {
-            stopped.push(rule);
-        }
-    }
-    Ok(stopped)
+        let Ok(read) = rule.rule() else { return false };
+        let states = (before.state(rule, &read), standing.state(rule, &read));
+        !rule.disabled && states == (TokenState::Active, TokenState::Blocked)
+    };
+    active.into_iter().filter(is_stopped).collect()
 }
 
 /// The same of a blocked federation rule, in full with `federation.read`.
