@@ -43,8 +43,10 @@ pub type Waited = (Option<Arc<KnownKeys>>, bool);
 /// What a server knows of the key that a JWT names, without a fetch.
 pub enum KnownHere {
     Keys(Arc<KnownKeys>),
-    /// It has no keys of the issuer, or not that one: an exchange would fetch them.
+    /// It has no keys of the issuer, or not that one, and an exchange would wait for a fetch.
     NotHere,
+    /// It has none, and an exchange would have none, either.
+    None,
 }
 
 /// The keys of all issuers that were used lately.
@@ -210,17 +212,18 @@ impl IssuerKeys {
     ) -> Result<KnownHere> {
         if entry.is_inline() {
             let (known, _) = self.current(entry).await?;
-            return Ok(known.map_or(KnownHere::NotHere, KnownHere::Keys));
+            return Ok(known.map_or(KnownHere::None, KnownHere::Keys));
         }
-        let may_repeat = lock(&entry.fetching).may_repeat(self.now());
+        let now = self.now();
+        let would_wait = entry.flies.load(Ordering::SeqCst) || lock(&entry.fetching).may_repeat(now);
+        let is_enough = |known: &KnownKeys| {
+            let is_old = entry.is_due(known, now) && !entry.serves_meanwhile(known, now);
+            !is_old && !matches!(known.set.named(kid, algorithm, signature), Named::Unknown)
+        };
         Ok(match self.serving(entry) {
-            Some(known)
-                if matches!(known.set.named(kid, algorithm, signature), Named::Unknown) && may_repeat =>
-            {
-                KnownHere::NotHere
-            }
-            Some(known) => KnownHere::Keys(known),
-            None => KnownHere::NotHere,
+            Some(known) if !would_wait || is_enough(&known) => KnownHere::Keys(known),
+            None if !would_wait => KnownHere::None,
+            Some(_) | None => KnownHere::NotHere,
         })
     }
 

@@ -33,8 +33,8 @@ use keys::KnownHere;
 
 /// What is known of an assertion of another issuer whose checks are explained.
 pub struct ExplainedForeign {
-    /// Each check, and whether it passed; none where it was not made, since this server lacks keys that an exchange
-    /// would fetch, or since a check before it failed.
+    /// Each check, and whether it passed; none where it was not made, since this server lacks keys for which an
+    /// exchange would wait, or since a check before it failed.
     pub checks: Vec<(RuleCheck, Option<bool>)>,
     /// Whether it is of this deployment, which is never an issuer.
     pub is_our_own: bool,
@@ -56,7 +56,7 @@ enum Verified {
     Good,
     /// This check failed.
     Fails(RuleCheck),
-    /// No key that could have made it is known here, where none is fetched.
+    /// No key that could have made it is known here, and an exchange would wait for one.
     NotHere,
 }
 
@@ -219,12 +219,13 @@ impl Authenticator {
             return Ok((Verified::Fails(RuleCheck::Algorithm), false));
         }
         let (known, waited) = self.keys_for(assertion, credential, federated, fetching).await?;
-        let known = match known {
-            KnownHere::Keys(known) => known,
-            KnownHere::NotHere => {
-                self.verify_with_decoy(assertion, asker).await?;
-                return Ok((Verified::NotHere, waited));
-            }
+        let without = match &known {
+            KnownHere::Keys(_) | KnownHere::None => Verified::Fails(RuleCheck::Key),
+            KnownHere::NotHere => Verified::NotHere,
+        };
+        let KnownHere::Keys(known) = known else {
+            self.verify_with_decoy(assertion, asker).await?;
+            return Ok((without, waited));
         };
         if self.issuer_keys.holds_our_own(&known.set)
             || federated.issuer.name().is_own(self.keyring.signer.issuer())
@@ -278,7 +279,7 @@ impl Authenticator {
             let renewed = Box::pin(keys.renewed(&entry)).await?;
             (known, waited) = (renewed.0, waited || renewed.1);
         }
-        Ok((known.map_or(KnownHere::NotHere, KnownHere::Keys), waited))
+        Ok((known.map_or(KnownHere::None, KnownHere::Keys), waited))
     }
 
     /// Makes the verification that a rule would have made, and throws away what comes of it.

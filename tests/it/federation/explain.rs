@@ -1,12 +1,14 @@
 //! `ExplainToken` reports of an assertion what the exchange would, check by check, to callers with `federation.read`.
 
+use std::time::Duration;
+
 use countersign::grpc::pb;
 use countersign::grpc::pb::explain_token_request::Target;
 use serde_json::json;
 use tonic::Code;
 
 use super::{World, changed};
-use crate::harness::{Client, Signer, reason, refused};
+use crate::harness::{Client, Manners, Signer, reason, refused, until};
 
 const NOT_MADE: &str = "not made";
 
@@ -137,6 +139,55 @@ async fn an_assertion_is_explained_as_it_is_exchanged() {
     world.org.owner.orgs().update_token_policy(change).await.unwrap();
     let checks = explain(&world.org.owner, request(&world, &fresh)).await;
     assert_eq!(first_failed(&checks), Some(("policy", "TOKEN_BLOCKED")));
+}
+
+/// What an exchange would wait for is not said to fail, nor is it said to wait where it would not.
+#[tokio::test]
+async fn an_assertion_is_explained_as_it_is_exchanged_while_keys_turn() {
+    let world = World::new().await;
+    let by_unknown = || world.signer.sign(&json!({"alg": "EdDSA", "kid": "2"}), &world.claims(json!({})));
+    let explained = async |assertion: String| {
+        let checks = explain(&world.org.owner, request(&world, &assertion)).await;
+        let made: Vec<_> = not_made(&checks).into_iter().map(str::to_owned).collect();
+        (first_failed(&checks).map(|(name, _)| name.to_owned()), made)
+    };
+    let waits = || (None, vec!["key".to_owned(), "signature".to_owned()]);
+    let has_none = || (Some("key".to_owned()), vec!["signature".to_owned()]);
+    // The last fetch failed, and is not made again for ten seconds.
+    world.live.behave(Manners::Away);
+    until(async || {
+        world.server.state.clock.advance(Duration::from_secs(10));
+        refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
+        explained(world.assertion()).await == has_none()
+    })
+    .await;
+    world.server.state.clock.advance(Duration::from_secs(10));
+    assert_eq!(explained(world.assertion()).await, waits());
+    world.live.behave(Manners::Good);
+    world.access_token().await;
+    assert_eq!(explained(world.assertion()).await, (None, vec![]));
+    // A fetch is in progress, for five seconds at most.
+    until(async || {
+        world.server.state.clock.advance(Duration::from_secs(10));
+        world.live.behave(Manners::Waits);
+        let seen = world.live.requests().len();
+        let unknown = by_unknown();
+        let (exchanged, meanwhile) = tokio::join!(world.exchange(&unknown), async {
+            until(async || world.live.requests().len() > seen).await;
+            let meanwhile = explained(by_unknown()).await;
+            assert_eq!(explained(world.assertion()).await, (None, vec![]));
+            world.live.behave(Manners::Good);
+            meanwhile
+        });
+        refused(exchanged, Code::Unauthenticated, "TOKEN_INVALID");
+        meanwhile == waits()
+    })
+    .await;
+    // They are so old that an exchange waits for others.
+    world.server.state.clock.advance(Duration::from_secs(601));
+    assert_eq!(explained(world.assertion()).await, waits());
+    world.access_token().await;
+    assert_eq!(explained(world.assertion()).await, (None, vec![]));
 }
 
 #[tokio::test]
