@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use aws_lc_rs::rsa::KeySize;
+use countersign::crypto::password_places::Asker;
+use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
+use countersign::error::Reason;
 use countersign::grpc::pb;
 use serde_json::json;
 use tonic::Code;
 
 use super::{JWT, SUBJECT, World, create_issuer, create_rule, exchange, rule_for};
 use crate::harness::{LiveIssuer, Signer, by_id, claims, refused};
+use crate::tokens::assertions::fill;
 
 #[tokio::test]
 async fn a_workload_comes_without_a_secret() {
@@ -223,6 +227,30 @@ async fn a_rule_is_named_and_never_searched() {
         "INVALID_FIELD",
     );
     assert_eq!(crate::harness::violated(&status), ["subject_token_type"]);
+}
+
+/// Also from an address with too many failures.
+#[tokio::test]
+async fn a_rule_that_does_not_exist_has_a_signature_verified_as_one_that_does() {
+    let world = World::new().await;
+    let server = &world.server;
+    let es384 = world.signer.sign(&json!({"alg": "ES384", "kid": "1"}), &world.claims(json!({})));
+    let rule = pb::FederationRule {
+        audiences: vec![server.endpoint.clone()],
+        disabled: Some(true),
+        ..rule_for(&world.issuer_id, &world.account.id)
+    };
+    let disabled = create_rule(&world.org.owner, rule).await.unwrap();
+    let here = ClientAddress::of_request([127, 0, 0, 1].into(), &ForwardedHeaders::default(), &[]);
+    let places = server.state.authenticator.slow_signatures();
+    let (_held, _waiting) = fill(places, Asker::Stranger(here)).await;
+    for _ in 0..=101 {
+        let _ = server.state.principals.refuse(here, Reason::TokenInvalid);
+    }
+    for rule_id in ["fed_01h455vb4pex5vsknk084sn02q", &disabled, &world.rule_id] {
+        let refusal = exchange(&server.anonymous(), rule_id, &es384).await;
+        refused(refusal, Code::ResourceExhausted, "OVERLOADED");
+    }
 }
 
 #[tokio::test]

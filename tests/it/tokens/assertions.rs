@@ -389,7 +389,7 @@ async fn an_assertion_is_explained_and_not_spent() {
 }
 
 /// Takes places for slow signatures until one more has to wait, and lets as many wait as may.
-async fn fill(places: &Places, asker: Asker) -> (Vec<Place>, JoinSet<()>) {
+pub async fn fill(places: &Places, asker: Asker) -> (Vec<Place>, JoinSet<()>) {
     let (mut held, mut waiting) = (Vec::new(), JoinSet::new());
     loop {
         let (mine, before) = (places.clone(), places.free());

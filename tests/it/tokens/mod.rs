@@ -1,6 +1,6 @@
 //! Tokens, from their creation to their expiry, and what they are exchanged for.
 
-mod assertions;
+pub mod assertions;
 mod audiences;
 mod blocked;
 mod bound_jwts;
