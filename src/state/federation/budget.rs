@@ -15,6 +15,10 @@ use crate::domain::federation::fetching::{
 use crate::domain::values::ids::OrgId;
 use crate::state::locks::lock;
 
+/// How many minutes a clock has to be set back for the minute to be an earlier one: by less than that it only differs
+/// from one look to the next.
+const SET_BACK: i64 = 5;
+
 /// What a fetch is for. Each has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -102,11 +106,12 @@ impl Budget {
         may
     }
 
-    /// The minute of this time. No more are counted in it than were asked for: fetches of an org, and their hosts.
+    /// The minute of this time, or the one that has begun already. No more are counted in it than were asked for:
+    /// fetches of an org, and their hosts.
     fn minute(&self, now: OffsetDateTime) -> MutexGuard<'_, Minute> {
         let number = now.unix_timestamp().div_euclid(60);
         let mut minute = lock(&self.0);
-        if minute.number != number {
+        if minute.number < number || minute.number - number > SET_BACK {
             *minute = Minute { number, ..Minute::default() };
         }
         minute
@@ -156,6 +161,18 @@ mod tests {
         assert_eq!(first, [10; 30]);
         // The host is used up: another org has its first fetch, and no second one.
         assert_eq!((30..1_000).map(of).collect::<Vec<_>>(), [1; 970]);
+    }
+
+    #[test]
+    fn a_time_of_the_minute_before_begins_no_minute() {
+        let budget = Budget::default();
+        let allowed = |second| allowed(&budget, 1, "a.example", Purpose::Use, second);
+        assert_eq!(allowed(60), 10);
+        // A fetch that began before it.
+        assert_eq!((allowed(59), allowed(60), allowed(-240)), (0, 0, 0));
+        // A clock that was set back stops nothing for long.
+        assert_eq!((allowed(-3_600), allowed(-3_600)), (10, 0));
+        assert_eq!(allowed(-3_540), 10);
     }
 
     #[test]

@@ -385,11 +385,10 @@ impl IssuerKeys {
         if issuer.name().is_own(self.keyring.signer.issuer()) {
             return Err(FetchError::OwnKey);
         }
-        let now = self.clock.now();
-        if !self.budget.begins(org_id, purpose, now) {
+        if !self.budget.begins(org_id, purpose, self.clock.now()) {
             return Err(FetchError::TooOften);
         }
-        let asks = |host: &str| self.budget.asks(org_id, host, purpose, now);
+        let asks = |host: &str| self.budget.asks(org_id, host, purpose, self.clock.now());
         let fetched = self.fetcher.fetch_within(issuer, &place, &asks).await?;
         drop(place);
         let trust = issuer.trust().clone();
