@@ -302,9 +302,11 @@ async fn an_issuer_that_hangs_holds_up_no_call_for_long() {
     world.access_token().await;
     world.live.behave(Manners::Hangs);
     let clock = world.server.state.clock.clone();
-    // The keys are not old yet: nothing waits.
+    // The keys are not old yet: nothing is asked, and nothing waits.
+    let asked = world.live.requests().len();
     clock.advance(Duration::from_secs(599));
     world.access_token().await;
+    assert_eq!(world.live.requests().len(), asked);
     // Once they are too old, a call waits for 5 s at most.
     clock.advance(Duration::from_secs(3_601));
     refused(world.exchange(&world.assertion()).await, Code::Unauthenticated, "TOKEN_INVALID");
