@@ -138,6 +138,7 @@ fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -145,12 +146,10 @@ mod tests {
     use super::*;
     use crate::error::Reason;
 
-    const SOON: Duration = Duration::from_millis(20);
-
     #[tokio::test]
     async fn an_org_has_some_of_the_places_and_others_come_in_turn() {
         let flights = Turns::of_flights();
-        let place = async |org: u128| timeout(SOON, flights.place(OrgId::from_u128(org))).await.ok();
+        let place = async |org: u128| at_once(&mut pin!(flights.place(OrgId::from_u128(org)))).await;
         let mut held = Vec::new();
         for org in 0..(FLIGHTS / FLIGHTS_OF_ORG) as u128 {
             for _ in 0..FLIGHTS_OF_ORG {
@@ -160,14 +159,18 @@ mod tests {
         }
         assert!(place(100).await.is_none(), "there are no more");
         // One that waits has the next one, whatever those want that had them all.
-        let (waits, greedy) = (flights.place(OrgId::from_u128(100)), flights.place(OrgId::from_u128(0)));
-        let both = async { tokio::join!(biased_timeout(waits), biased_timeout(greedy)) };
-        let free = async {
-            tokio::time::sleep(SOON / 2).await;
-            drop(held.remove(0));
-        };
-        let ((waited, again), ()) = tokio::join!(both, free);
-        assert!(waited && !again);
+        let mut waits = pin!(flights.place(OrgId::from_u128(100)));
+        let mut greedy = pin!(flights.place(OrgId::from_u128(0)));
+        assert!(at_once(&mut waits).await.is_none() && at_once(&mut greedy).await.is_none());
+        drop(held.remove(0));
+        let (greedy, waited) = (at_once(&mut greedy).await, at_once(&mut waits).await);
+        assert!(waited.is_some() && greedy.is_none());
+    }
+
+    /// A place, if there is one without waiting.
+    async fn at_once(place: &mut (impl Future<Output = Arc<Place>> + Unpin)) -> Option<Arc<Place>> {
+        tokio::task::yield_now().await;
+        timeout(Duration::ZERO, place).await.ok()
     }
 
     #[tokio::test]
@@ -195,17 +198,6 @@ mod tests {
         let damaged = readings.beside::<()>(OrgId::from_u128(1), || panic!("it is damaged"));
         assert_eq!(damaged.await.unwrap_err().reason(), Reason::Internal);
         readings.beside(OrgId::from_u128(1), || ()).await.unwrap();
-    }
-
-    async fn biased_timeout(place: impl Future<Output = Arc<Place>>) -> bool {
-        match timeout(SOON * 3, place).await {
-            Ok(place) => {
-                // It keeps its place.
-                std::mem::forget(place);
-                true
-            }
-            Err(_) => false,
-        }
     }
 
     #[test]

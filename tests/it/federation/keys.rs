@@ -39,6 +39,12 @@ async fn update_issuer(world: &World, issuer: pb::Issuer, path: &str) {
     world.org.owner.orgs().update_issuer(request).await.unwrap();
 }
 
+/// How often keys that are looked for again may have been fetched since then: once, and again after each ten seconds that
+/// went by, also where the clock of the test stands.
+fn more_fetches(began: &Instant) -> std::ops::RangeInclusive<usize> {
+    1..=1 + began.elapsed().as_secs() as usize / 10
+}
+
 #[tokio::test]
 async fn keys_turn_under_load_without_a_refused_exchange() {
     let world = Arc::new(World::new().await);
@@ -61,7 +67,7 @@ async fn keys_turn_under_load_without_a_refused_exchange() {
         .collect();
     for (kid, signer) in [("2", next.clone()), ("3", newest.clone())] {
         world.server.state.clock.advance(Duration::from_secs(11));
-        let fetches = world.live.fetches();
+        let (began, fetches) = (Instant::now(), world.live.fetches());
         world.live.publish(&[("1", &world.signer), (kid, &signer)]);
         let at_once: Vec<_> = (0..16)
             .map(|_| {
@@ -72,7 +78,7 @@ async fn keys_turn_under_load_without_a_refused_exchange() {
         for exchanged in at_once {
             exchanged.await.unwrap().unwrap();
         }
-        assert_eq!(world.live.fetches(), fetches + 1, "one flight for all");
+        assert!(more_fetches(&began).contains(&(world.live.fetches() - fetches)), "one flight for all");
         let before = done.load(Ordering::Relaxed);
         until(async || done.load(Ordering::Relaxed) > before + 20).await;
     }
@@ -147,13 +153,14 @@ async fn keys_are_replaced_under_load_without_a_refused_exchange() {
 async fn a_flood_of_unknown_keys_costs_one_fetch_in_ten_seconds() {
     let world = World::new().await;
     world.access_token().await;
-    for round in 1..4 {
+    for round in 0..3 {
+        let (began, fetches) = (Instant::now(), world.live.fetches());
         world.server.state.clock.advance(Duration::from_secs(10));
         for n in 0..30 {
             let unknown = by(&world, &world.signer, &format!("{round}-{n}"));
             refused(world.exchange(&unknown).await, Code::Unauthenticated, "TOKEN_INVALID");
         }
-        assert_eq!(world.live.fetches(), 1 + round);
+        assert!(more_fetches(&began).contains(&(world.live.fetches() - fetches)), "{}", world.live.fetches());
         world.exchange(&world.assertion()).await.unwrap();
     }
 }
@@ -319,29 +326,27 @@ async fn an_issuer_that_hangs_holds_up_no_call_for_long() {
 #[tokio::test]
 async fn few_calls_wait_for_an_issuer() {
     let world = Arc::new(World::new().await);
-    world.live.behave(Manners::Hangs);
-    let calls: Vec<_> = (0..100)
-        .map(|_| {
-            let (world, assertion) = (world.clone(), world.assertion());
-            tokio::spawn(async move {
-                let began = Instant::now();
-                let refusal = world.exchange(&assertion).await.unwrap_err();
-                (reason(&refusal), began.elapsed())
+    // A fetch lasts five seconds: where so many calls take longer, none of them is exchanged.
+    until(async || {
+        world.server.state.clock.advance(Duration::from_secs(11));
+        world.live.behave(Manners::Waits);
+        let calls: Vec<_> = (0..100)
+            .map(|_| {
+                let (world, assertion) = (world.clone(), world.assertion());
+                tokio::spawn(async move { world.exchange(&assertion).await })
             })
-        })
-        .collect();
-    let mut outcomes = Vec::new();
-    for call in calls {
-        outcomes.push(call.await.unwrap());
-    }
-    let waited = outcomes.iter().filter(|(_, took)| *took > Duration::from_secs(3)).count();
-    assert!((1..=16).contains(&waited), "{outcomes:?}");
-    let of = |expected: &str| outcomes.iter().filter(|(reason, _)| reason == expected).count();
-    assert!(of("OVERLOADED") > 0, "{outcomes:?}");
-    assert_eq!(of("OVERLOADED") + of("TOKEN_INVALID"), 100, "{outcomes:?}");
+            .collect();
+        // All but those that wait are refused at once.
+        until(async || calls.iter().filter(|call| call.is_finished()).count() >= 100 - 16).await;
+        world.live.behave(Manners::Good);
+        let mut refused = Vec::new();
+        for call in calls {
+            refused.extend(call.await.unwrap().err().map(|refusal| reason(&refusal)));
+        }
+        refused == vec!["OVERLOADED"; 100 - 16]
+    })
+    .await;
     // Once it answers, there is room.
-    world.live.behave(Manners::Good);
-    world.server.state.clock.advance(Duration::from_secs(10));
     world.access_token().await;
 }
 
@@ -403,8 +408,10 @@ async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
     let world = World::new().await;
     let jwt = world.server.client(world.access_token().await);
     until(async || !world.get_issuer().await.key_ids.is_empty()).await;
-    // Another node fetches a minute later than this one, which stores its outcome last.
+    // Another node fetches a minute later than this one, which stores its outcome last. It has seen that.
     execute(&world, "update issuers set fetch_time = fetch_time + interval '1 minute'").await;
+    world.server.state.principals.clear();
+    world.access_token().await;
     let successor = Signer::ed25519();
     world.live.publish(&[("2", &successor)]);
     world.server.state.clock.advance(Duration::from_secs(11));
@@ -501,29 +508,38 @@ async fn an_org_that_is_busy_holds_up_the_keys_of_no_other() {
         exchange(&server.anonymous(), rule_id, &world.assertion()).await.unwrap();
         until(async || key_ids(org, issuer_id).await == ["1"]).await;
     }
-    let successor = Signer::ed25519();
-    world.live.publish(&[("2", &successor)]);
-    server.state.clock.advance(Duration::from_secs(11));
-    // All but the last one have something else to do.
-    let mut busy = PgConnection::connect_with(&server.database().options()).await.unwrap();
-    sqlx::raw_sql("begin").execute(&mut busy).await.unwrap();
-    for (org, ..) in &orgs[..4] {
-        let query = sqlx::query("select 1 from orgs where org_id = $1 for no key update");
-        query.bind(OrgId::parse(&org.id).unwrap().uuid()).execute(&mut busy).await.unwrap();
-    }
-    for (_, _, rule_id) in &orgs {
-        exchange(&server.anonymous(), rule_id, &by(&world, &successor, "2")).await.unwrap();
-    }
-    let began = Instant::now();
-    until(async || key_ids(&orgs[4].0, &orgs[4].1).await == ["2"]).await;
-    // One after another they would wait for six seconds each.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert_eq!(key_ids(&orgs[0].0, &orgs[0].1).await, ["1"]);
-    // What they could not store is not lost.
-    sqlx::raw_sql("rollback").execute(&mut busy).await.unwrap();
-    for (org, issuer_id, _) in &orgs {
-        until(async || key_ids(org, issuer_id).await == ["2"]).await;
-    }
+    let mut round = 1;
+    until(async || {
+        let successor = Signer::ed25519();
+        let former = [round.to_string()];
+        round += 1;
+        let kid = [round.to_string()];
+        world.live.publish(&[(&kid[0], &successor)]);
+        // Changes are stored once in a minute.
+        server.state.clock.advance(Duration::from_secs(61));
+        // All but the last one have something else to do.
+        let mut busy = PgConnection::connect_with(&server.database().options()).await.unwrap();
+        sqlx::raw_sql("begin").execute(&mut busy).await.unwrap();
+        for (org, ..) in &orgs[..4] {
+            let query = sqlx::query("select 1 from orgs where org_id = $1 for no key update");
+            query.bind(OrgId::parse(&org.id).unwrap().uuid()).execute(&mut busy).await.unwrap();
+        }
+        for (_, _, rule_id) in &orgs {
+            exchange(&server.anonymous(), rule_id, &by(&world, &successor, &kid[0])).await.unwrap();
+        }
+        let began = Instant::now();
+        until(async || key_ids(&orgs[4].0, &orgs[4].1).await == kid).await;
+        let took = began.elapsed();
+        assert_eq!(key_ids(&orgs[0].0, &orgs[0].1).await, former);
+        // What they could not store is not lost.
+        sqlx::raw_sql("rollback").execute(&mut busy).await.unwrap();
+        for (org, issuer_id, _) in &orgs {
+            until(async || key_ids(org, issuer_id).await == kid).await;
+        }
+        // One after another they would wait for six seconds each, however often it is tried.
+        took < Duration::from_secs(10)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod stops;
 mod trial;
 mod walk;
 
+use std::time::Duration;
+
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use serde_json::{Value, json};
@@ -71,6 +73,8 @@ impl World {
         rule: impl FnOnce(&mut pb::FederationRule),
     ) -> Self {
         live.publish(&[("1", &signer)]);
+        // So that what was presented is written when a test says so, and not by the job.
+        let limits = ServerLimits { last_use_interval: Duration::from_secs(3_600), ..limits };
         let server = TestServer::at_standing_time(limits).await;
         let org = server.org().await;
         allow_federation(&org.owner).await;

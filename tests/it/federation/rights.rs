@@ -4,7 +4,7 @@ use countersign::grpc::pb;
 use tonic::Code;
 
 use super::{World, create_issuer, create_rule, rule_for};
-use crate::harness::{grant, refused, token_for};
+use crate::harness::{grant, reason, refused, token_for, until};
 
 #[tokio::test]
 async fn a_jwt_of_a_rule_makes_no_credential() {
@@ -84,8 +84,21 @@ async fn a_call_that_waited_does_not_act_by_a_rule_that_changed() {
     let request = || pb::CreateServiceAccountRequest { name: "made".into(), ..Default::default() };
     let refusal = by.accounts().create_service_account(request()).await;
     refused(refusal, Code::Unauthenticated, "ACCESS_TOKEN_STALE");
-    let change = "update federation_rules set disabled = true where rule_id = $1";
-    sqlx::query(change).bind(uuid).execute(&world.server.state.db).await.unwrap();
-    let refusal = by.accounts().create_service_account(request()).await;
-    refused(refusal, Code::Unauthenticated, "TOKEN_REVOKED");
+    // Where the feed of changes is late, as on a busy machine, the node looks at the rule again, and says so.
+    until(async || {
+        for change in [
+            "update federation_rules set disabled = false, version = version - 1 where rule_id = $1",
+            "update federation_rules set disabled = true, version = version + 1 where rule_id = $1",
+        ] {
+            sqlx::query(change).bind(uuid).execute(&world.server.state.db).await.unwrap();
+            if change.contains("false") {
+                world.server.state.principals.clear();
+                by.caller().await.unwrap();
+            }
+        }
+        let refusal = by.accounts().create_service_account(request()).await.unwrap_err();
+        assert!(["TOKEN_REVOKED", "ACCESS_TOKEN_STALE"].contains(&&*reason(&refusal)), "{refusal:?}");
+        reason(&refusal) == "TOKEN_REVOKED"
+    })
+    .await;
 }
