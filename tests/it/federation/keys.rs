@@ -131,10 +131,12 @@ async fn keys_are_replaced_under_load_without_a_refused_exchange() {
     some_more(0).await;
     for next in 1..4 {
         publish(&[next - 1, next]);
-        clock.advance(Duration::from_secs(11));
+        // A change is stored a minute after the one before, so that this one does not hold up the next.
+        clock.advance(Duration::from_secs(61));
         some_more(next - 1).await;
         current.store(next, Ordering::SeqCst);
         some_more(next).await;
+        until(async || world.get_issuer().await.key_ids.len() == 2).await;
         // Nothing that the former key signed is under way any more.
         publish(&[next]);
         clock.advance(Duration::from_secs(601));
