@@ -202,6 +202,12 @@ impl Connection {
         self.0.take().expect(IN_USE).connection
     }
 
+    /// Gives it back. Where it was left half-way, what is returned does so once it can be used for something else,
+    /// or closes it.
+    pub fn give_back(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.0.take().expect(IN_USE).give_back_or_settle()
+    }
+
     /// Begins a transaction that borrows it.
     ///
     /// By this, and not by the driver's own `begin`, of which it would not know where its caller is cancelled.
@@ -258,11 +264,11 @@ impl DerefMut for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some(mut used) = self.0.take() else { return };
-        if used.is_clean() {
-            used.give_back();
-        } else if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(used.settle());
+        let Some(used) = self.0.take() else { return };
+        if let Some(settling) = used.give_back_or_settle()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(settling);
         }
         // Outside a runtime there is nothing to ask with: it is closed.
     }
@@ -327,4 +333,13 @@ fn is_usable(opened: Instant) -> bool {
 /// Whether a session as old as this one was found to be unable to go on.
 fn is_suspect(opened: Instant) -> bool {
     sqlstate::is_suspect(opened.elapsed())
+    /// Gives it back where it is clean; else what is returned [settles](Self::settle) it.
+    fn give_back_or_settle(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.is_clean() {
+            self.give_back();
+            return None;
+        }
+        Some(self.settle())
+    }
+
 }

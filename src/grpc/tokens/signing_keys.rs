@@ -100,13 +100,15 @@ pub async fn revoke_signing_key(
     }
     // Created beforehand, needed or not, so that the lock is not held meanwhile.
     let fresh = NewKey::make(&state.keyring.master, state.keyring.signing_algorithm).await?;
-    let key = transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
+    transact!(state, Actor::from(caller).in_org(SYSTEM_ORG), |mut tx| {
         let now = tx.now();
         tx.lock_org().await?;
         let key = db::keys::signing_keys::find(&mut *tx, kid).await?;
         let key = key.ok_or_else(|| Error::not_found("signing key", kid))?;
+        // Here, and not once it is committed: a refusal then would be of a key that is revoked.
+        let mut answer = with_pending(&mut tx, kid, &key, now).await?;
         if key.state() == Some(KeyState::Revoked) {
-            return Ok(key);
+            return Ok(answer);
         }
         db::keys::signing_keys::revoke(&mut tx, kid, reason, now).await?;
         let mut kids = vec![kid.to_owned()];
@@ -134,9 +136,9 @@ pub async fn revoke_signing_key(
         let change = signing_key_rotation::change("signing_key.revoked", kids, fields);
         tx.record(change).await?;
         tx.commit().await?;
-        Ok(revoked)
-    })?;
-    with_pending(&mut *call.read(state).await?, kid, &key, state.clock.now()).await
+        answer.signing_key = Some(messages::signing_key(&revoked));
+        Ok(answer)
+    })
 }
 
 /// The answer about a key, with the verifiers that hold it, as they last said.
