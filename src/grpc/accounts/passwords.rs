@@ -107,28 +107,25 @@ pub async fn change_password(
     let account = db::accounts::find(&mut *call.read(state).await?, owner.0, owner.1).await?;
     let account = account.ok_or_else(|| Error::not_found("account", owner.1))?;
     let username = Email::parse(&account.username).map_err(|_| Error::internal("a username is damaged"))?;
-    let proof = sign_in::with_password(state, &username, &typed, &call.context, Some(owner.0));
+    let proof = sign_in::with_password(state, &username, &typed, &call.context, Some(caller));
     let (who, rehearsed) = Rehearsed::by(state, owner.0, proof).await?;
-    let record = match rehearsed.hash(state, owner, &password).await {
-        Ok(record) => record,
-        Err(error) => {
-            // A call that is refused for lack of a place is no failed sign-in.
-            who.abandon(state, &call.context).await;
-            return Err(error);
-        }
+    let changing = async {
+        let record = rehearsed.hash(state, owner, &password).await?;
+        transact!(state, Actor::from(caller).in_org(owner.0), |mut tx| {
+            let now = tx.now();
+            who.conclude(&mut tx).await?;
+            db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
+            // A code from an older email cannot set another password.
+            db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
+            let before = account.password_time.map(|time| time.event_value());
+            let change = Change::of("account.password_changed", [owner.1])
+                .fields(FieldChange::between("password_time", before, Some(now.event_value())))
+                .subjects([owner.1]);
+            tx.record(change).await?;
+            tx.commit().await?;
+            Ok(pb::ChangePasswordResponse {})
+        })
     };
-    transact!(state, Actor::from(caller).in_org(owner.0), |mut tx| {
-        let now = tx.now();
-        who.conclude(&mut tx).await?;
-        db::sign_in::passwords::change(&mut tx, owner, &record, caller.session(), now).await?;
-        // A code from an older email cannot set another password.
-        db::sign_in::emailed_codes::end_all(&mut tx, owner.0, owner.1.uuid(), End::Replaced, now).await?;
-        let before = account.password_time.map(|time| time.event_value());
-        let change = Change::of("account.password_changed", [owner.1])
-            .fields(FieldChange::between("password_time", before, Some(now.event_value())))
-            .subjects([owner.1]);
-        tx.record(change).await?;
-        tx.commit().await?;
-        Ok(pb::ChangePasswordResponse {})
-    })
+    let changed = changing.await;
+    who.finish(changed).await
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::{exchange, sessions};
 use crate::clock::random;
 use crate::db;
+use crate::db::accounts::Account;
 use crate::db::events::{Actor, FieldChange};
 use crate::db::sign_in::sessions::NewSession;
 use crate::domain::access::credential::Credential;
@@ -37,16 +38,19 @@ pub async fn login(state: &Arc<State>, call: &Call, request: pb::LoginRequest) -
     let (username, org_id) = violations.all((username, org_id))?;
     let typed = TypedPassword::new(&request.password);
     drop(request);
-    let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
-    let there = match org_id {
-        None => who.org_id,
-        Some(named) => db::references::org(&mut *call.read(state).await?, &named).await?,
+    // Before the attempt is counted: a call that finds no place to read was none.
+    let named = match org_id {
+        Some(slug @ OrgRef::Slug(_)) => {
+            Some(db::references::org(&mut *call.read(state).await?, &slug).await?)
+        }
+        Some(OrgRef::Id(org_id)) => Some(org_id),
+        None => None,
     };
-    if !acts_in(state, &who, there).await? {
-        return Err(Reason::LoginFailed.into());
-    }
-    let session = begin(state, call, &who).await?;
-    answer(state, call, &who, &session, there).await
+    let who = sign_in::with_password(state, &username, &typed, &call.context, None).await?;
+    let there = named.unwrap_or(who.org_id);
+    let begun = begin(state, call, &who, there).await;
+    let begun = who.finish(begun).await?;
+    answer(state, call, begun, there).await
 }
 
 fn required_username(text: &str) -> Result<Email, Invalid> {
@@ -59,22 +63,33 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
     Ok(member.is_some_and(|member| member.check_active().is_ok()))
 }
 
-/// A session that was just created.
+/// A session that was just created, with what its account is told.
 struct StartedSession {
     text: TokenString<'static>,
     expire_time: OffsetDateTime,
+    account: Account,
+    orgs: Vec<(OrgId, String)>,
 }
 
-async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSession> {
+/// Begins a session, if the account may act in the org.
+async fn begin(state: &State, call: &Call, who: &SignedIn, there: OrgId) -> Result<StartedSession> {
+    if !acts_in(state, who, there).await? {
+        return Err(Reason::LoginFailed.into());
+    }
     let session_id: SessionId = state.clock.new_id();
     let text = TokenString::new(TokenStringKind::Session, session_id, random());
     let secret = state.keyring.peppers.load().record(&text);
     let SignedIn { org_id, account_id, kind, .. } = *who;
     let actor = Actor::account(account_id, Some(session_id.into()), &call.context);
-    let expire_time = transact!(state, actor.in_org(org_id), |mut tx| {
+    let (expire_time, account, orgs) = transact!(state, actor.in_org(org_id), |mut tx| {
         let now = tx.now();
         let expire_time = now + lifetime(kind);
         who.conclude(&mut tx).await?;
+        // Here, and not once it is committed: a place among reads may be refused, and the token string is returned
+        // once.
+        let account = db::accounts::find(&mut *tx, org_id, account_id).await?;
+        let account = account.ok_or_else(|| Error::from(Reason::LoginFailed))?;
+        let orgs = db::sign_in::find_orgs(&mut tx, org_id, account_id).await?;
         let maker = who.maker;
         let row = NewSession { session_id, org_id, account_id, secret: &secret, expire_time, maker };
         db::sign_in::sessions::insert(&mut tx, &row, now).await?;
@@ -82,41 +97,36 @@ async fn begin(state: &State, call: &Call, who: &SignedIn) -> Result<StartedSess
             vec![FieldChange::set("account_id", account_id), FieldChange::set("expire_time", expire_time)];
         tx.record(sessions::change("session.created", session_id, fields).resources([account_id])).await?;
         tx.commit().await?;
-        Ok(expire_time)
+        Ok((expire_time, account, orgs))
     })?;
-    Ok(StartedSession { text, expire_time })
+    Ok(StartedSession { text, expire_time, account, orgs })
 }
 
 async fn answer(
     state: &State,
     call: &Call,
-    who: &SignedIn,
-    session: &StartedSession,
-    org_id: OrgId,
+    session: StartedSession,
+    there: OrgId,
 ) -> Result<pb::LoginResponse> {
-    let found =
-        state.authenticator.by_string(session.text.expose(), call.context.address, state.clock.now()).await?;
-    let there = match org_id == who.org_id {
+    let text = session.text.expose();
+    let found = state.authenticator.by_string(text, call.context.address, state.clock.now()).await?;
+    let there = match there == found.credential.account.org_id {
         true => found.credential,
         false => {
-            let there = state.authenticator.within(&found.credential, org_id).await?;
+            let there = state.authenticator.within(&found.credential, there).await?;
             there.ok_or_else(|| Error::from(Reason::LoginFailed))?
         }
     };
     let (access_token, expire_time) = access_token(state, &there)?;
-    let mut db = call.read(state).await?;
-    let account = db::accounts::find(&mut *db, who.org_id, who.account_id).await?;
-    let account = account.ok_or_else(|| Error::from(Reason::LoginFailed))?;
-    let orgs = db::sign_in::find_orgs(&mut db, who.org_id, who.account_id).await?;
     let org =
         |(org_id, display_name): (OrgId, String)| pb::LoginOrg { org_id: org_id.to_string(), display_name };
     Ok(pb::LoginResponse {
-        session_token: session.text.expose().to_owned(),
+        session_token: text.to_owned(),
         session_expire_time: Some(convert::timestamp(session.expire_time)),
         access_token,
         expire_time,
-        account: Some(account_message(&account)?),
-        orgs: orgs.into_iter().map(org).collect(),
+        account: Some(account_message(&session.account)?),
+        orgs: session.orgs.into_iter().map(org).collect(),
     })
 }
 

@@ -126,9 +126,16 @@ async fn join<'a>(
     }
     let typed = TypedPassword::new(password);
     let outcome = match sign_in::with_password(state, &shown.email, &typed, origin, None).await {
-        // Service accounts sign in over the API only.
-        Ok(who) if who.kind == AccountKind::ServiceAccount => Err(Reason::LoginFailed.into()),
-        Ok(who) => invitations::accept(state, shown, &Accepting::SignedIn(&who), origin).await,
+        Ok(who) => {
+            let accepted = match who.kind {
+                // Service accounts sign in over the API only.
+                AccountKind::ServiceAccount => Err(Reason::LoginFailed.into()),
+                AccountKind::User => {
+                    invitations::accept(state, shown, &Accepting::SignedIn(&who), origin).await
+                }
+            };
+            who.finish(accepted).await
+        }
         Err(error) => Err(error),
     };
     match outcome {
