@@ -1,7 +1,7 @@
 //! What the streams of this node read: the changes of the last minutes, as the one reader of the feed has found them,
 //! and the ends that were scheduled. Each stream has a place in it, and nothing is kept for one that reads slowly.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -111,12 +111,17 @@ type EndKey = (OffsetDateTime, String);
 
 /// Scheduled ends that are due.
 pub struct Due {
-    pub ends: Vec<Ends>,
-    keys: Vec<EndKey>,
-    /// Where there are more: all before this time are among them.
-    before: Option<OffsetDateTime>,
+    /// By the org of their change.
+    pub by_org: BTreeMap<OrgId, DueOfOrg>,
     /// When the next one is.
     pub next: Option<OffsetDateTime>,
+}
+
+/// Those of one org.
+#[derive(Default)]
+pub struct DueOfOrg {
+    pub ends: Vec<Ends>,
+    keys: Vec<EndKey>,
 }
 
 #[derive(Default)]
@@ -223,36 +228,46 @@ impl Streams {
         }
     }
 
-    /// The scheduled ends that are due, the earliest first and at most so many. They stay until
-    /// [`ended`](Self::ended).
-    pub fn due(&self, now: OffsetDateTime, most: usize) -> Due {
+    /// The scheduled ends that are due, the earliest first and at most so many, except those of these orgs. They stay
+    /// until [`ended`](Self::ended).
+    pub fn due(&self, now: OffsetDateTime, most: usize, except: &BTreeSet<OrgId>) -> Due {
         let kept = self.kept();
-        let due = kept.due.range(..=(now, char::MAX.to_string())).take(most);
-        let (mut ends, mut keys) = (Vec::new(), Vec::new());
-        for (key, (org_id, told, revocation)) in due {
-            ends.push(Ends { org_id: *org_id, told: told.clone(), revocations: vec![revocation.clone()] });
-            keys.push(key.clone());
-        }
-        let next = kept.due.keys().nth(keys.len()).map(|(from, _)| *from);
-        Due { ends, keys, before: next.filter(|next| *next <= now), next }
+        let mut scheduled = kept.due.iter().filter(|(_, (org_id, ..))| !except.contains(org_id));
+        let mut by_org: BTreeMap<OrgId, DueOfOrg> = BTreeMap::new();
+        let mut left = most;
+        let next = scheduled.find_map(|(key, (org_id, told, revocation))| {
+            if key.0 > now || left == 0 {
+                return Some(key.0);
+            }
+            left -= 1;
+            let of_org = by_org.entry(*org_id).or_default();
+            let revocations = vec![revocation.clone()];
+            of_org.ends.push(Ends { org_id: *org_id, told: told.clone(), revocations });
+            of_org.keys.push(key.clone());
+            None
+        });
+        Due { by_org, next }
     }
 
-    /// What was due was checked, of all that is scheduled up to this time; these have come about.
-    pub fn ended(&self, due: &Due, came_about: Vec<Ends>, at: OffsetDateTime) {
+    /// What was due of an org was checked, of all that is scheduled up to this time; these have come about.
+    pub fn ended(&self, due: &DueOfOrg, came_about: Vec<Ends>, at: OffsetDateTime) {
         let mut kept = self.kept();
         for key in &due.keys {
             kept.due.remove(key);
         }
-        let at = due.before.map_or(at, |before| at.min(before - Duration::from_micros(1)));
-        kept.ends = kept.ends.max(at);
-        kept.checked = kept.checked.max(at);
         let is_new = !came_about.is_empty();
         came_about.into_iter().for_each(|ends| kept.push(News::Ended(ends)));
+        kept.checked(at);
         let head = kept.head();
         drop(kept);
         if is_new {
             self.head.send_replace(head);
         }
+    }
+
+    /// What is due of all that is scheduled up to this time was checked, except what still waits for it.
+    pub fn checked(&self, at: OffsetDateTime) {
+        self.kept().checked(at);
     }
 
     /// How long ago scheduled ends have come about that may not have been announced yet.
@@ -350,6 +365,14 @@ impl Kept {
                 }
             }
         }
+    }
+
+    /// All up to this time was checked that does not wait.
+    fn checked(&mut self, at: OffsetDateTime) {
+        let first = self.due.keys().next().map(|(from, _)| *from - Duration::from_micros(1));
+        let at = first.map_or(at, |first| first.min(at));
+        self.ends = self.ends.max(at);
+        self.checked = self.checked.max(at);
     }
 
     fn schedule(&mut self, org_id: OrgId, told: &[OrgId], revocation: &Revocation) {

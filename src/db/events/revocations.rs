@@ -11,7 +11,7 @@ use super::ends::{Stored, read};
 use super::feed::Position;
 use crate::domain::tokens::revocations::{Revocation, Revoked};
 use crate::domain::values::ids::{OrgId, SYSTEM_ORG, SessionId, TokenId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The revocations of one change.
 #[derive(Clone, Debug)]
@@ -245,8 +245,9 @@ impl State {
             match &revocation.subject {
                 Revoked::Token(id) | Revoked::Secret(id, _) => tokens.push(id.uuid()),
                 Revoked::Session(id) => sessions.push(id.uuid()),
-                Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => {
-                    return Err(Error::internal("an end was scheduled that comes with a change"));
+                // The others are read all the same: it would be found again, and would hold them up for ever.
+                subject @ (Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_)) => {
+                    tracing::error!(%org_id, %subject, "end skipped: scheduled though it comes with a change");
                 }
             }
         }
@@ -283,7 +284,7 @@ impl State {
         Ok(state)
     }
 
-    /// What is gone has ended.
+    /// What is gone has ended. What comes with a change is told with it.
     fn has_ended(&self, subject: &Revoked, now: OffsetDateTime) -> bool {
         let is_over = |end: Option<OffsetDateTime>| end.is_some_and(|end| end <= now);
         match subject {
@@ -293,7 +294,7 @@ impl State {
                     || self.secrets.get(&(*id, *number)).is_none_or(|end| is_over(*end))
             }
             Revoked::Session(id) => self.sessions.get(id).is_none_or(|end| *end <= now),
-            Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => true,
+            Revoked::Rule(_) | Revoked::Account(_) | Revoked::Org | Revoked::Key(_) => false,
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::clock::Clock;
 use countersign::commands::dev::connect_options;
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
+use countersign::db::events::revocations::{Ends, that_came_about};
 use countersign::db::schema;
-use countersign::domain::values::ids::OrgId;
+use countersign::domain::tokens::revocations::{Revocation, Revoked};
+use countersign::domain::values::ids::{OrgId, TokenId};
+use countersign::error::Reason;
 use countersign::grpc::pb;
 use countersign::grpc::pb::watch_revocations_response::Item;
 use sqlx::{Connection as _, PgConnection};
@@ -472,4 +476,22 @@ async fn an_outage_is_a_lag_and_another_database_a_new_beginning() {
         ["CURSOR_EXPIRED", "TOKEN_INVALID"].contains(&said.as_str()),
         "{said}"
     );
+}
+
+/// It comes with a change, and was told with it; an older server could not have checked the others for ever.
+#[tokio::test]
+async fn an_end_of_an_unexpected_kind_holds_up_no_other_one() {
+    let database = Database::create().await;
+    let db = database.db();
+    let (org_id, now) = (OrgId::from_u128(1), Clock::default().now());
+    let end = |subject| {
+        let reason = Reason::TokenRevoked;
+        let revocation = Revocation { org_id, subject, min_version: 0, reason, from: now, scheduled: true };
+        Ends { org_id, told: Vec::new(), revocations: vec![revocation] }
+    };
+    let gone = Revoked::Token(TokenId::from_u128(2));
+    let scheduled = vec![end(Revoked::Org), end(gone.clone())];
+    let came = that_came_about(&mut db.acquire().await.unwrap(), scheduled, now).await.unwrap();
+    let came: Vec<_> = came.iter().flat_map(|ends| &ends.revocations).map(|one| &one.subject).collect();
+    assert_eq!(came, [&gone]);
 }
