@@ -34,7 +34,7 @@ use crate::grpc::layers::reply::Reply;
 use crate::grpc::layers::{connect, cors};
 use crate::grpc::{json, oauth, rpcs};
 use crate::http;
-use crate::jobs::{Job, JobContext, Jobs, health, table};
+use crate::jobs::{Job, JobContext, Jobs, Limits, health, table};
 use crate::mail::EmailDelivery;
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -267,6 +267,7 @@ async fn serve(
         feed_listen: options.feed_listen,
         signing_key_lifetime: options.signing_key_lifetime,
         jitter: Jitter::default(),
+        limits: Limits::default(),
         tls: listener.tls.clone(),
         stop: jobs_stop,
     };

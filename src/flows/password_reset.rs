@@ -5,7 +5,9 @@
 //! stored, the same for every name, and a node processes it later. So neither the answer nor its
 //! timing reveals whether an account exists.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::emailed_codes::send_password_code;
 use super::new_password::Rehearsed;
@@ -21,6 +23,7 @@ use crate::db::sign_in::emailed_codes::EmailedCode;
 use crate::db::sign_in::password_maker::PasswordMaker;
 use crate::db::sign_in::reset_requests::ResetRequest;
 use crate::db::sign_in::{login_buckets, reset_requests};
+use crate::db::within;
 use crate::domain::access::request_context::RequestContext;
 use crate::domain::sign_in::emailed_codes::{End, MAX_REQUESTS, REQUEST_WINDOW};
 use crate::domain::sign_in::password::Password;
@@ -33,6 +36,8 @@ use crate::state::State;
 
 /// How many requests are processed per batch.
 const BATCH: i64 = 100;
+/// How long one of them may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores a request for another password of this name, whether that exists or not.
 ///
@@ -61,23 +66,33 @@ pub async fn request(state: &State, origin: &Arc<RequestContext>, username: &Ema
 
 /// Processes the stored requests, and sends a code to each account that may have one. Any number
 /// of nodes may do it concurrently. Returns how many requests were processed.
-pub async fn answer_all(state: &State) -> Result<usize> {
-    let mut looked_at = 0;
+///
+/// `late` are the names whose request failed, for the next call: they come after all others, also after those that are
+/// received meanwhile. An org that keeps its own row busy waits for itself.
+///
+/// # Errors
+/// When the requests could not be found.
+pub async fn answer_all(state: &State, late: &mut VecDeque<String>) -> Result<usize> {
+    let (mut looked_at, mut again) = (0, late.len());
     loop {
-        let names = reset_requests::find(&state.db, BATCH).await?;
-        looked_at += names.len();
-        let mut all = true;
-        for name in &names {
-            if let Err(error) =
-                transact!(state, Author::server(SYSTEM_ORG), |tx| { answer(state, name, tx).await })
-            {
-                // The other requests do not wait for it.
-                tracing::warn!(?error, "password reset request not processed, will retry");
-                all = false;
+        let except = &*late.make_contiguous();
+        let mut names = within(REQUEST_TIMEOUT, reset_requests::find(&state.db, except, BATCH)).await?;
+        if names.is_empty() {
+            if again == 0 {
+                return Ok(looked_at);
             }
+            again -= 1;
+            names.extend(late.pop_front());
         }
-        if names.len() < BATCH as usize || !all {
-            return Ok(looked_at);
+        looked_at += names.len();
+        for name in names {
+            let answering = async {
+                transact!(state, Author::server(SYSTEM_ORG), |tx| { answer(state, &name, tx).await })
+            };
+            if let Err(error) = within(REQUEST_TIMEOUT, answering).await {
+                tracing::warn!(?error, "password reset request not processed, will retry");
+                late.push_back(name);
+            }
         }
     }
 }

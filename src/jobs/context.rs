@@ -14,10 +14,21 @@ use crate::metrics;
 use crate::state::State;
 use crate::tls::Tls;
 
-/// How long a round of a few short statements may take.
-pub(super) const SHORT: Duration = Duration::from_secs(30);
-/// How long a round may take whose statements may take five minutes each.
-pub(super) const LONG: Duration = Duration::from_secs(360);
+/// How long a round may take, or one item of a round that has many: the whole round is not limited then, so that an org
+/// whose items take long keeps no other one waiting for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// With a few short statements.
+    pub short: Duration,
+    /// With statements that may take five minutes.
+    pub long: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { short: Duration::from_secs(30), long: Duration::from_secs(360) }
+    }
+}
 
 /// The context that each loop is given.
 #[derive(Clone)]
@@ -35,6 +46,7 @@ pub struct JobContext {
     /// How long a signing key signs before its successor does.
     pub signing_key_lifetime: Duration,
     pub jitter: Jitter,
+    pub limits: Limits,
     /// The TLS of the port, if it speaks any.
     pub tls: Option<Arc<Tls>>,
     /// Closed when the server stops.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, LONG};
+use super::context::JobContext;
 use crate::db::within;
 use crate::flows::signing_key_rotation;
 
@@ -10,7 +10,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(LONG, signing_key_rotation::drop_peppers(&context.state)).await;
+        let outcome = within(context.limits.long, signing_key_rotation::drop_peppers(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(dropped) if dropped.is_empty() => {}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, SHORT};
+use super::context::JobContext;
 use crate::db::outbox;
 use crate::db::within;
 
@@ -17,7 +17,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         if !state.feed.answers() {
             continue;
         }
-        let queue = within(SHORT, outbox::count_queue(&state.db, state.clock.now())).await;
+        let queue = within(context.limits.short, outbox::count_queue(&state.db, state.clock.now())).await;
         context.ran(&queue);
         match queue {
             Ok(queue) => state.metrics.mail.set_queue(queue),

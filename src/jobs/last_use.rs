@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::context::{JobContext, SHORT};
+use super::context::JobContext;
 use crate::db::within;
 
 /// How soon a write that failed is retried.
@@ -33,7 +33,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
             failed = true;
         }
         // Afterwards: what they take is up to tenants.
-        if let Err(error) = within(SHORT, context.state.presentations.flush()).await {
+        if let Err(error) = within(context.limits.short, context.state.presentations.flush()).await {
             tracing::warn!(?error, "presentations not written; they are left out");
         }
         if stopping {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, SHORT};
+use super::context::JobContext;
 use crate::db::keys::peppers;
 use crate::db::within;
 use crate::domain::values::subject::Subject;
@@ -13,7 +13,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(SHORT, renew(&context.state)).await;
+        let outcome = within(context.limits.short, renew(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::context::{JobContext, LONG};
+use super::context::{JobContext, Limits};
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
 use crate::db::within;
@@ -22,7 +22,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(LONG, purge(&context.state)).await;
+        let outcome = purge_within(&context.state, context.limits).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}
@@ -42,18 +42,25 @@ pub(super) async fn run(context: JobContext, period: Duration) {
 /// # Errors
 /// When the accounts could not be found.
 pub async fn purge(state: &State) -> Result<u64> {
+    purge_within(state, Limits::default()).await
+}
+
+async fn purge_within(state: &State, limits: Limits) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
     let mut purged = 0;
     loop {
         let deleted_by = state.clock.now() - DELETED_RETENTION;
-        let due = db::accounts::find_deleted_by(&mut *state.db.begin_job().await?, deleted_by, after, BATCH)
-            .await?;
+        let find = async {
+            let mut tx = state.db.begin_job().await?;
+            db::accounts::find_deleted_by(&mut *tx, deleted_by, after, BATCH).await
+        };
+        let due = within(limits.long, find).await?;
         let Some((org_id, account_id)) = due.last() else {
             return Ok(purged);
         };
         after = (org_id.uuid(), account_id.uuid());
         for (org_id, account_id) in due {
-            match purge_one(state, org_id, account_id).await {
+            match within(limits.long, purge_one(state, org_id, account_id)).await {
                 Ok(gone) => purged += u64::from(gone),
                 Err(error) => tracing::warn!(?error, %account_id, "account not purged; it is retried"),
             }

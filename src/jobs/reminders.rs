@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::context::{JobContext, LONG};
+use super::context::{JobContext, Limits};
 use crate::db;
 use crate::db::events::{Author, Change, FieldChange};
 use crate::db::tokens::reminders::{ExpiringToken, Reminder};
@@ -23,7 +23,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(LONG, remind(&context.state)).await;
+        let outcome = remind_within(&context.state, context.limits).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}
@@ -45,22 +45,24 @@ pub(super) async fn run(context: JobContext, period: Duration) {
 /// # Errors
 /// When the tokens could not be found.
 pub async fn remind(state: &State) -> Result<u64> {
+    remind_within(state, Limits::default()).await
+}
+
+async fn remind_within(state: &State, limits: Limits) -> Result<u64> {
     let mut after = (Uuid::nil(), Uuid::nil());
     let mut written = 0;
     loop {
-        let ending = db::tokens::reminders::find_due(
-            &mut *state.db.begin_job().await?,
-            state.clock.now(),
-            after,
-            BATCH,
-        )
-        .await?;
+        let find = async {
+            let mut tx = state.db.begin_job().await?;
+            db::tokens::reminders::find_due(&mut *tx, state.clock.now(), after, BATCH).await
+        };
+        let ending = within(limits.long, find).await?;
         let Some(last) = ending.last() else {
             return Ok(written);
         };
         after = (last.org_id.uuid(), last.token_id.uuid());
         for token in ending {
-            match remind_of(state, &token).await {
+            match within(limits.short, remind_of(state, &token)).await {
                 Ok(done) => written += u64::from(done),
                 Err(error) => {
                     tracing::warn!(?error, token_id = %token.token_id, "reminder not written; it is retried")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, LONG};
+use super::context::JobContext;
 use crate::db;
 use crate::db::within;
 use crate::error::Result;
@@ -15,7 +15,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(LONG, fill_searchable(&context.state)).await;
+        let outcome = within(context.limits.long, fill_searchable(&context.state)).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, LONG};
+use super::context::JobContext;
 use crate::db::within;
 use crate::flows::signing_key_rotation::rotate_signing_keys;
 
@@ -19,7 +19,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
         if !state.feed.answers() {
             continue;
         }
-        let outcome = within(LONG, rotate_signing_keys(state, lifetime)).await;
+        let outcome = within(context.limits.long, rotate_signing_keys(state, lifetime)).await;
         context.ran(&outcome);
         if let Err(error) = outcome {
             tracing::error!(?error, "signing key rotation failed; it is retried");

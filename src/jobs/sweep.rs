@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::{JobContext, LONG};
+use super::context::JobContext;
 use crate::db::sweep;
 use crate::db::within;
 
@@ -11,7 +11,7 @@ pub(super) async fn run(context: JobContext, period: Duration) {
     let mut ticks = context.ticks(period);
     loop {
         ticks.next().await;
-        let outcome = within(LONG, sweep::sweep(&state.db, state.clock.now())).await;
+        let outcome = within(context.limits.long, sweep::sweep(&state.db, state.clock.now())).await;
         context.ran(&outcome);
         match outcome {
             Ok(0) => {}

@@ -37,10 +37,12 @@ pub async fn insert(
     Ok(())
 }
 
-/// Finds the usernames of the requests, those that have waited longest first.
-pub async fn find(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
+/// Finds the usernames of the requests except these, those that have waited longest first.
+pub async fn find(db: impl PgExecutor<'_>, except: &[String], limit: i64) -> Result<Vec<String>> {
     let query = sqlx::query_scalar!(
-        "select username from reset_requests group by username order by min(create_time) limit $1",
+        "select username from reset_requests where username <> all($1)
+         group by username order by min(create_time) limit $2",
+        except,
         limit
     );
     Ok(query.fetch_all(db).await?)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign::clock::random;
 use countersign::commands::keys;
 use countersign::config::ServerLimits;
-use countersign::domain::values::ids::TokenId;
+use countersign::domain::values::ids::{AccountId, TokenId};
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
 use countersign::flows::signing_key_rotation;
 use countersign::grpc::pb;
@@ -313,6 +313,40 @@ async fn asking_waits_for_nobody_who_asks_for_the_same() {
         open.rollback().await.unwrap();
         ask_and_wait(&server, name).await;
     }
+}
+
+/// Also where there are as many of them as are read at once.
+#[tokio::test]
+async fn requests_that_cannot_be_processed_hold_up_no_other_one() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let stuck = server.user(&org, "stuck@example.org").await;
+    let ana = server.user(&org, "ana@example.org").await;
+    reset(&server, &server.code_for("ana@example.org").await.unwrap(), PASSWORD).await.unwrap();
+    sqlx::raw_sql(
+        "alter table accounts drop constraint accounts_kind, drop constraint accounts_name_by_kind",
+    )
+    .execute(&server.state.db)
+    .await
+    .unwrap();
+    // An account that the server cannot read, under a hundred names.
+    let account_id = AccountId::parse(&stuck.id).unwrap().uuid();
+    let damage = sqlx::query("update accounts set kind = 'NEITHER' where account_id = $1").bind(account_id);
+    damage.execute(&server.state.db).await.unwrap();
+    let names = "insert into usernames (username, org_id, account_id)
+                 select 'stuck-' || n || '@example.org', org_id, account_id
+                 from usernames, generate_series(1, 100) n where account_id = $1";
+    sqlx::query(names).bind(account_id).execute(&server.state.db).await.unwrap();
+    let requests = "insert into reset_requests (username, request_id, create_time)
+                    select username, 'r', now() - interval '1 minute' from usernames where username like 'stuck-%'";
+    sqlx::query(requests).execute(&server.state.db).await.unwrap();
+    ask(&server, "ana@example.org").await.unwrap();
+    until(async || {
+        events(&server, &ana.id).await.iter().any(|kind| kind == "account.password_code_requested")
+    })
+    .await;
+    let stuck = "select count(*) from reset_requests where username like 'stuck-%'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(stuck).fetch_one(&server.state.db).await.unwrap(), 100);
 }
 
 #[tokio::test]
