@@ -6,6 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(super) struct Target {
     pub options: PgConnectOptions,
     pub settings: SessionSettings,
     pub max_connections: u32,
+    /// How many lead there beside those of the pool.
+    outside: AtomicUsize,
 }
 
 /// The connections of a pool from one time at which all are dropped to the next.
@@ -76,7 +79,25 @@ struct InUse {
     _place: OwnedSemaphorePermit,
 }
 
+/// A connection outside its pool, counted until it is dropped.
+pub struct Detached {
+    connection: PgConnection,
+    _outside: Outside,
+}
+
+/// The count of a connection outside a pool.
+pub struct Outside(Arc<Target>);
+
 impl Target {
+    pub(super) fn new(options: PgConnectOptions, settings: SessionSettings, max_connections: u32) -> Self {
+        Self { options, settings, max_connections, outside: AtomicUsize::new(0) }
+    }
+
+    /// How many connections lead there beside those of the pool.
+    pub(super) fn outside(&self) -> usize {
+        self.outside.load(Ordering::Relaxed)
+    }
+
     async fn open(&self) -> sqlx::Result<PgConnection> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
         if let Some(statement) = self.settings.first_statement() {
@@ -198,8 +219,9 @@ impl Connection {
     }
 
     /// Takes it out of its pool, which may open another one.
-    pub fn detach(mut self) -> PgConnection {
-        self.0.take().expect(IN_USE).connection
+    pub fn detach(mut self) -> Detached {
+        let InUse { connection, of, .. } = self.0.take().expect(IN_USE);
+        Detached { connection, _outside: Outside::of(of.target.clone()) }
     }
 
     /// Gives it back. Where it was left half-way, what is returned does so once it can be used for something else,
@@ -248,6 +270,33 @@ impl Connection {
     }
 }
 
+impl Outside {
+    pub(super) fn of(target: Arc<Target>) -> Self {
+        target.outside.fetch_add(1, Ordering::Relaxed);
+        Self(target)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.outside.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Deref for Detached {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Detached {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
 impl Deref for Connection {
     type Target = PgConnection;
 
@@ -283,6 +332,15 @@ impl InUse {
         // Nothing is sent or waited for where all was answered.
         let answered = pin!(self.connection.flush()).poll(&mut Context::from_waker(Waker::noop()));
         matches!(answered, Poll::Ready(Ok(())))
+    }
+
+    /// Gives it back where it is clean; else what is returned [settles](Self::settle) it.
+    fn give_back_or_settle(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.is_clean() {
+            self.give_back();
+            return None;
+        }
+        Some(self.settle())
     }
 
     /// Gives it back once it can be used for something else, or closes it.
@@ -333,13 +391,4 @@ fn is_usable(opened: Instant) -> bool {
 /// Whether a session as old as this one was found to be unable to go on.
 fn is_suspect(opened: Instant) -> bool {
     sqlstate::is_suspect(opened.elapsed())
-    /// Gives it back where it is clean; else what is returned [settles](Self::settle) it.
-    fn give_back_or_settle(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if self.is_clean() {
-            self.give_back();
-            return None;
-        }
-        Some(self.settle())
-    }
-
 }

@@ -13,13 +13,16 @@ use sqlx::{Connection as _, Describe, Either, Execute, Executor, Postgres, SqlSt
 use tokio::time::{sleep, timeout};
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::connections::{Connection, Generation, Target};
+use super::connections::{Connection, Generation, Outside, Target};
 use super::session::SessionSettings;
 use super::sqlstate;
 use super::transaction::Transaction;
 
-/// The connections that follow the feed, beside those that can be chosen.
-pub const FEED_CONNECTIONS: u32 = 4;
+/// The connections that follow the feed, beside those that can be chosen: one that polls and one that listens are
+/// out of the pool.
+pub const FEED_CONNECTIONS: u32 = FEED_POOL + 2;
+/// Those in the pool: one reads keys, one origins, one scheduled ends.
+const FEED_POOL: u32 = 3;
 
 /// How long a call waits for a connection before it fails.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,7 +71,7 @@ struct Shared {
 impl Db {
     /// At most so many connections to this database. Connects when it is first needed.
     pub fn lazy(options: PgConnectOptions, max_connections: u32, settings: SessionSettings) -> Self {
-        let target = Arc::new(Target { options, settings, max_connections });
+        let target = Arc::new(Target::new(options, settings, max_connections));
         let connections = ArcSwap::new(Generation::new(target.clone()));
         Self(Arc::new(Shared { target, connections, closed: AtomicBool::new(false) }))
     }
@@ -78,9 +81,15 @@ impl Db {
         &self.0.target.options
     }
 
-    /// How many connections are idle, and how many are in use.
+    /// How many connections are idle, and how many are in use, those that were taken out of it included.
     pub fn count(&self) -> (usize, usize) {
-        self.0.connections.load().count()
+        let (idle, used) = self.0.connections.load().count();
+        (idle, used + self.0.target.outside())
+    }
+
+    /// Counts a connection to the same database that was never in it, until what is returned is dropped.
+    pub fn count_outside(&self) -> Outside {
+        Outside::of(self.0.target.clone())
     }
 
     /// The most connections that it opens.
@@ -190,7 +199,7 @@ pub struct Pools {
     pub main: Db,
     /// For loading the data behind a credential.
     pub loads: Db,
-    /// For following the feed: one connection listens, one polls, one reads keys, one origins.
+    /// For following the feed.
     pub feed: Db,
 }
 
@@ -200,8 +209,7 @@ impl Pools {
         Self {
             main: Db::lazy(options.clone(), main, settings),
             loads: Db::lazy(options.clone(), loads, settings.at_most(LOAD_STATEMENT_TIMEOUT)),
-            // The one that listens stands beside them.
-            feed: Db::lazy(options.clone(), FEED_CONNECTIONS - 1, settings),
+            feed: Db::lazy(options.clone(), FEED_POOL, settings),
         }
     }
 

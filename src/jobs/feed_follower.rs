@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -14,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::context::JobContext;
 use super::second_invalidations::SecondInvalidations;
 use crate::clock::{Clock, Jitter};
+use crate::db::connections::Detached;
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
 use crate::db::pool::{ACQUIRE_TIMEOUT, Db, Pools};
@@ -122,7 +122,7 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
 }
 
 /// The connection of the follower, and when it was opened.
-type Connected = Option<(PgConnection, Instant)>;
+type Connected = Option<(Detached, Instant)>;
 
 async fn poll(db: &Db, connection: &mut Connected, follower: &mut Follower) -> Result<News> {
     match poll_once(db, connection, follower).await {
@@ -234,6 +234,7 @@ async fn listen(db: &Db, woken: &Notify, retry: Duration, jitter: Jitter) {
 async fn listen_once(db: &Db, woken: &Notify) {
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let own = own.connect_lazy_with(db.options().clone());
+    let _counted = db.count_outside();
     if let Ok(mut listener) = PgListener::connect_with(&own).await
         && listener.listen(CHANNEL).await.is_ok()
     {

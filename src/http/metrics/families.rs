@@ -5,6 +5,7 @@ use std::fmt;
 use prometheus_client::registry::Unit;
 
 use super::writer::Writer;
+use crate::db::pool::FEED_CONNECTIONS;
 use crate::domain::signing_keys::{KeyState, KeyTimes};
 use crate::metrics::{Counter, PART_NAMES, QueueState, Shares};
 use crate::state::State;
@@ -152,7 +153,7 @@ fn database(out: &mut Writer<'_>, state: &State) -> fmt::Result {
     let pools = [
         ("main", pools.main.count(), pools.main.max_connections()),
         ("loads", pools.loads.count(), pools.loads.max_connections()),
-        ("feed", pools.feed.count(), pools.feed.max_connections()),
+        ("feed", pools.feed.count(), FEED_CONNECTIONS),
     ];
     let connections = pools.into_iter().flat_map(|(name, (idle, used), _)| {
         [([("pool", name), ("state", "idle")], idle), ([("pool", name), ("state", "used")], used)]

@@ -42,6 +42,30 @@ async fn calls_are_counted_by_method_and_reason() {
     assert!(scrape.value("countersign_cache_entries", &[]) >= 1.0);
 }
 
+/// Also those outside the pools, which poll the feed and listen to it.
+#[tokio::test]
+async fn the_connections_that_the_database_sees_are_those_that_are_counted() {
+    let server = TestServer::start().await;
+    let metrics = Metrics::of(&server).await;
+    let mut observer = PgConnection::connect_with(&server.database().options()).await.unwrap();
+    let seen = "select count(*) from pg_stat_activity
+                where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+    let count = |scrape: &Scrape, pool: &str| {
+        let of =
+            |state| scrape.value("countersign_database_connections", &[("pool", pool), ("state", state)]);
+        of("idle") + of("used")
+    };
+    // One may be opened or closed between the two.
+    until(async || {
+        let scrape = metrics.scrape().await;
+        let seen: i64 = sqlx::query_scalar(seen).fetch_one(&mut observer).await.unwrap();
+        let of_feed = count(&scrape, "feed");
+        assert!(of_feed <= scrape.value("countersign_database_connections_limit", &[("pool", "feed")]));
+        of_feed >= 2.0 && count(&scrape, "main") + count(&scrape, "loads") + of_feed == seen as f64
+    })
+    .await;
+}
+
 /// A client that goes before it is answered is counted, and no answer is.
 #[tokio::test]
 async fn abandoned_calls_are_counted() {
