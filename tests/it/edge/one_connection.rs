@@ -55,7 +55,8 @@ async fn calls_that_wait_for_the_database_cost_others_of_their_connection_nothin
     until(async || server.state.principals.looks() >= before + 250).await;
     // On the same connection.
     for _ in 0..20 {
-        client.tokens().exchange_token(exchange(client.token())).await.unwrap();
+        // Again where the feed fell behind on a busy machine: then what is cached is looked up, too.
+        until(async || client.tokens().exchange_token(exchange(client.token())).await.is_ok()).await;
     }
     // Their client gives them up while they hang.
     hanging.abort_all();

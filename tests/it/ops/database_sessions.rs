@@ -294,7 +294,7 @@ async fn a_transaction_that_is_cancelled_is_done_as_a_whole_or_not_at_all() {
     let insert = sqlx::query("insert into probes values ($1)").bind(0).execute(&db).await.unwrap();
     assert_eq!(insert.rows_affected(), 1, "it is prepared");
     let mut done = 0;
-    for polls in 1..12 {
+    for polls in 1.. {
         // Cancelled at each point at which it waits: for BEGIN, a statement that fails or does not, a savepoint, and
         // COMMIT.
         let changes = async {
@@ -316,8 +316,12 @@ async fn a_transaction_that_is_cancelled_is_done_as_a_whole_or_not_at_all() {
         assert_eq!(after, 1, "after {polls} polls: not committed");
         assert!(both == 0 || both == 2, "after {polls} polls: {both} of two changes");
         done += both;
+        // A busy machine may take more of them.
+        if polls > 10 && done > 0 {
+            break;
+        }
+        assert!(polls < 1_000, "none comes to its end");
     }
-    assert!(done > 0, "none came to its end");
 }
 
 #[tokio::test]
@@ -462,10 +466,13 @@ async fn a_change_takes_seven_round_trips_and_a_read_one() {
     let database = Arc::new(Database::create().await);
     let (options, asked) = counted(database.options()).await;
     let master = MasterKeys::new_file().as_str().into();
-    let server = TestServer::on(options, database, master, None, LIMITS).await;
+    // A notification of each change would make the reader of the feed ask as well.
+    let limits = ServerLimits { feed_listen: false, ..LIMITS };
+    let server = TestServer::on(options, database, master, None, limits).await;
     let owner = server.org().await.owner;
-    let mut fewest = (u64::MAX, u64::MAX);
-    for n in 0..40 {
+    let (mut fewest, mut n) = ((u64::MAX, u64::MAX), 0);
+    until(async || {
+        n += 1;
         let before = asked.load(Ordering::Relaxed);
         let org = pb::Org { display_name: format!("Name {n}"), ..Default::default() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".into()] });
@@ -475,6 +482,8 @@ async fn a_change_takes_seven_round_trips_and_a_read_one() {
         let after = asked.load(Ordering::Relaxed);
         // What the server asks for itself meanwhile counts as well, and not each time.
         fewest = (fewest.0.min(between - before), fewest.1.min(after - between));
-    }
+        n >= 10 && fewest.0 <= 7 && fewest.1 <= 1
+    })
+    .await;
     assert_eq!(fewest, (7, 1));
 }

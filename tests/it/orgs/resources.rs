@@ -240,6 +240,9 @@ async fn a_deletion_waits_for_a_token_that_is_being_made() {
     let hide = "update tokens set resources = '{}', display_name = 'half' where resources = '{a}'";
     sqlx::query(hide).execute(&server.state.db).await.unwrap();
     let mut half = server.state.db.begin().await.unwrap();
+    // However long a busy machine takes until the deletion waits.
+    let unlimited = "set local idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(unlimited).execute(&mut *half).await.unwrap();
     let org_id = OrgId::parse(&org.id).unwrap();
     let path = ResourcePath::parse("a").unwrap();
     let held = db::orgs::resources::hold(&mut half, org_id, &[path]).await.unwrap();
