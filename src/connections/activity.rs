@@ -73,9 +73,32 @@ struct Doing {
     closing_since: Option<Instant>,
     /// When the client last read something of a response.
     read_at: Instant,
+    /// Whether it has read something since that was looked at.
+    has_read: bool,
     next_id: u64,
-    /// The responses that the client has to read on, and until when.
-    unread: Vec<(u64, Instant)>,
+    /// The responses that the client has to read on.
+    unread: Vec<Unread>,
+}
+
+/// A response, or what was handed over of it last, that the client has to read.
+struct Unread {
+    id: u64,
+    bytes: usize,
+    /// Until when; none until it is looked at, which is before the connection waits.
+    until: Option<Instant>,
+}
+
+impl Doing {
+    /// Gives all that happened since the last time this time. The clock is not asked for each frame of a response.
+    fn settle(&mut self, now: Instant, limits: &ConnectionLimits) {
+        for unread in &mut self.unread {
+            let more = Duration::from_secs((unread.bytes / BYTES_A_SECOND) as u64);
+            unread.until.get_or_insert_with(|| now + limits.write_timeout + more);
+        }
+        if std::mem::take(&mut self.has_read) {
+            self.read_at = now;
+        }
+    }
 }
 
 impl Activity {
@@ -93,6 +116,7 @@ impl Activity {
                 header_since: None,
                 closing_since: None,
                 read_at: now,
+                has_read: false,
                 next_id: 0,
                 unread: Vec::new(),
             }),
@@ -154,14 +178,17 @@ impl Activity {
         self.gave_way.notified().await;
     }
 
-    /// What happens next if the connection does nothing else, and when.
+    /// What happens next if the connection does nothing else, and when. It is asked whenever the connection has done
+    /// something, and before that waits.
     pub(super) fn due(
         &self,
+        now: Instant,
         limits: &ConnectionLimits,
         max_age: Duration,
         drain: Duration,
     ) -> (Instant, Ending) {
-        let doing = self.doing();
+        let mut doing = self.doing();
+        doing.settle(now, limits);
         let mut due = match doing.closing_since {
             None => (doing.accepted + max_age, Ending::Close("connection has reached its age")),
             Some(since) => (since + drain, Ending::Drop("requests took longer than the drain timeout")),
@@ -171,7 +198,7 @@ impl Activity {
                 due = (at, ending);
             }
         };
-        let unread = || doing.unread.iter().map(|(_, until)| *until);
+        let unread = || doing.unread.iter().filter_map(|unread| unread.until);
         if let (Some(first), Some(last)) = (unread().min(), unread().max()) {
             if doing.unread.len() == doing.in_progress {
                 let at = last.max(doing.read_at + limits.write_timeout);
@@ -217,32 +244,30 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Notes that so many bytes of the response were handed over, which the client has to read
     /// before more is asked for.
-    pub(super) fn handed_over(&self, bytes: usize, write_timeout: Duration) {
-        let seconds = u32::try_from(bytes / BYTES_A_SECOND).unwrap_or(u32::MAX);
-        let now = (self.activity.now)();
-        let until = now + write_timeout + Duration::from_secs(1) * seconds;
+    pub(super) fn handed_over(&self, bytes: usize) {
         let mut doing = self.activity.doing();
-        match doing.unread.iter_mut().find(|(id, _)| *id == self.id) {
+        let handed_over = Unread { id: self.id, bytes, until: None };
+        match doing.unread.iter_mut().find(|unread| unread.id == self.id) {
             Some(unread) => {
-                unread.1 = until;
-                doing.read_at = now;
+                *unread = handed_over;
+                doing.has_read = true;
             }
-            None => doing.unread.push((self.id, until)),
+            None => doing.unread.push(handed_over),
         }
     }
 
     /// Notes that the client has read all that there was.
     pub(super) fn was_read(&self) {
         let mut doing = self.activity.doing();
-        doing.unread.retain(|(id, _)| *id != self.id);
-        doing.read_at = (self.activity.now)();
+        doing.unread.retain(|unread| unread.id != self.id);
+        doing.has_read = true;
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         let mut doing = self.activity.doing();
-        doing.unread.retain(|(id, _)| *id != self.id);
+        doing.unread.retain(|unread| unread.id != self.id);
         doing.in_progress -= 1;
         if doing.in_progress == 0 {
             doing.idle_since = (self.activity.now)();
@@ -282,7 +307,7 @@ mod tests {
     }
 
     fn due(activity: &Activity) -> (Duration, Ending) {
-        let (at, ending) = activity.due(&LIMITS, LIMITS.max_age, Duration::from_secs(20));
+        let (at, ending) = activity.due(now(), &LIMITS, LIMITS.max_age, Duration::from_secs(20));
         (at - now(), ending)
     }
 
@@ -298,8 +323,8 @@ mod tests {
         let second = activity.begin(Version::HTTP_2);
         assert_eq!(activity.phase(), Phase::Busy);
         assert_eq!(due(&activity), (3_596 * SECOND, Ending::Close("connection has reached its age")));
-        first.handed_over(0, LIMITS.write_timeout);
-        second.handed_over(1 << 20, LIMITS.write_timeout);
+        first.handed_over(0);
+        second.handed_over(1 << 20);
         let close = Ending::Close("client does not read a response");
         assert_eq!(due(&activity), (30 * SECOND, close));
         first.was_read();
@@ -323,15 +348,16 @@ mod tests {
         const DROP: Ending = Ending::Drop("client does not read");
         let activity = Arc::new(Activity::new(now));
         let stuck = activity.begin(Version::HTTP_2);
-        stuck.handed_over(0, LIMITS.write_timeout);
+        stuck.handed_over(0);
         assert_eq!(due(&activity), (30 * SECOND, DROP));
         // Another one has no response yet.
         let other = activity.begin(Version::HTTP_2);
         assert_eq!(due(&activity), (30 * SECOND, Ending::Close("client does not read a response")));
         pass(20 * SECOND);
-        other.handed_over(0, LIMITS.write_timeout);
+        other.handed_over(0);
+        assert_eq!(due(&activity).0, 10 * SECOND);
         pass(SECOND);
-        other.handed_over(1, LIMITS.write_timeout);
+        other.handed_over(1);
         drop(other);
         // It was read, so that the client may be sending more.
         assert_eq!(due(&activity), (9 * SECOND, Ending::Close("client does not read a response")));
@@ -342,7 +368,7 @@ mod tests {
         );
         pass(15 * SECOND);
         let third = activity.begin(Version::HTTP_2);
-        third.handed_over(0, LIMITS.write_timeout);
+        third.handed_over(0);
         assert_eq!(due(&activity).0, 5 * SECOND);
         drop((stuck, third));
     }

@@ -135,10 +135,9 @@ pub(super) async fn run<S: Service>(
         let exchange = activity.begin(request.version());
         // Boxed: the transport moves the future of a call several times.
         let answer = Box::pin(answers.clone().answer(request, from.clone()));
-        let write_timeout = limits.write_timeout;
         async move {
             let response = answer.await;
-            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, exchange, write_timeout)))
+            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, exchange)))
         }
     });
     let calls = Calls::default();
@@ -169,8 +168,9 @@ pub(super) async fn run<S: Service>(
                 why = Some("authorities of client certificates were replaced");
             }
             while why.is_none() {
-                let (at, ending) = activity.due(&limits, max_age, settings.drain_timeout);
-                if at <= Instant::now() {
+                let now = Instant::now();
+                let (at, ending) = activity.due(now, &limits, max_age, settings.drain_timeout);
+                if at <= now {
                     match ending {
                         Ending::Close(reason) => why = Some(reason),
                         Ending::Drop(reason) => return Poll::Ready(Err(reason.to_owned())),

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
@@ -16,13 +15,12 @@ use super::activity::Exchange;
 pub(super) struct TrackedBody<B> {
     body: B,
     exchange: Exchange,
-    write_timeout: Duration,
 }
 
 impl<B> TrackedBody<B> {
-    pub(super) fn new(body: B, exchange: Exchange, write_timeout: Duration) -> Self {
-        exchange.handed_over(0, write_timeout);
-        Self { body, exchange, write_timeout }
+    pub(super) fn new(body: B, exchange: Exchange) -> Self {
+        exchange.handed_over(0);
+        Self { body, exchange }
     }
 }
 
@@ -38,7 +36,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for TrackedBody<B> {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.handed_over(bytes, self.write_timeout);
+                self.exchange.handed_over(bytes);
             }
             // A stream that has nothing to send.
             _ => self.exchange.was_read(),
