@@ -306,7 +306,8 @@ impl Door {
             polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
         });
         // A stream must only begin in time.
-        let answered = match tokio::time::timeout(deadline, answered).await {
+        let ends = tokio::time::Instant::from_std(began) + deadline;
+        let answered = match tokio::time::timeout_at(ends, answered).await {
             Ok(answered) => answered,
             // The call timed out because the database does not answer.
             Err(_) if !self.state.feed.answers() => Err(Reason::DatabaseUnavailable.into()),
