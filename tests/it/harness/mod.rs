@@ -418,7 +418,8 @@ impl TestServer {
     /// A token, created by the operator, that may manage tokens.
     pub async fn managing_token(&self, org_id: &str, account_id: &str) -> String {
         let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(org_id, account_id) };
-        self.operator.tokens().create_token(request).await.unwrap().into_inner().secret
+        let created = async || self.operator.tokens().create_token(request.clone()).await;
+        once_available(created).await.secret
     }
 
     /// A fresh token of the org's owner, whose first token may be older: created by an
@@ -426,7 +427,7 @@ impl TestServer {
     pub async fn managing_token_of(&self, org: &Org) -> String {
         let request = pb::CreateTokenRequest { may_manage_tokens: true, ..token_for(&org.id, &org.owner_id) };
         let operator = self.fresh_operator().await;
-        operator.tokens().create_token(request).await.unwrap().into_inner().secret
+        once_available(async || operator.tokens().create_token(request.clone()).await).await.secret
     }
 
     /// The operator with a token of today.
@@ -445,8 +446,8 @@ impl TestServer {
             grants: grants.iter().map(|(right, resource)| grant(right, resource)).collect(),
             ..Default::default()
         };
-        let account = self.operator.accounts().create_service_account(request).await.unwrap();
-        let account = account.into_inner().account.unwrap();
+        let created = async || self.operator.accounts().create_service_account(request.clone()).await;
+        let account = once_available(created).await.account.unwrap();
         let token = self.managing_token(org_id, &account.id).await;
         (account, self.client(token))
     }
@@ -454,7 +455,8 @@ impl TestServer {
     /// A new user of the org, invited by its owner.
     pub async fn user(&self, org: &Org, email: &str) -> pb::Account {
         let request = pb::CreateUserRequest { email: email.into(), ..Default::default() };
-        org.owner.accounts().create_user(request).await.unwrap().into_inner().account.unwrap()
+        let created = async || org.owner.accounts().create_user(request.clone()).await;
+        once_available(created).await.account.unwrap()
     }
 
     /// The code of the newest email to this address that waits in the outbox.
@@ -478,7 +480,7 @@ impl TestServer {
                 path: (*path).into(),
                 ..Default::default()
             };
-            self.operator.orgs().create_resource(request).await.unwrap();
+            once_available(async || self.operator.orgs().create_resource(request.clone()).await).await;
         }
     }
 }
