@@ -1,7 +1,7 @@
 //! A connection to read over: the one place where a call that holds no transaction gets one.
 //!
-//! The place comes before the connection, and is left after it. So what one org reads, or a client of which nothing is known, waits for
-//! its own, however much it asks for, and others find connections free.
+//! The place comes before the connection, and is left after it. So what one org reads, or a client of which nothing is
+//! known, waits for its own, however much it asks for, and others find connections free.
 
 use std::ops::{Deref, DerefMut};
 
