@@ -22,6 +22,8 @@ mod generator;
 mod http1;
 #[path = "load/peer.rs"]
 mod peer;
+#[path = "load/profile.rs"]
+mod profile;
 #[path = "load/report.rs"]
 mod report;
 #[path = "load/scrape.rs"]
@@ -73,7 +75,7 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).is_some_and(|argument| argument == echo::ARGUMENT) {
         return echo::run(std::env::args().skip(2));
     }
-    common::only_options(&["--rounds", "--seconds", "--scale"])?;
+    common::only_options(&["--rounds", "--seconds", "--scale", "--profile"])?;
     let rounds: usize = option("--rounds", 7)?;
     let lasts = Duration::from_secs_f64(option("--seconds", 2.0)?);
     // 0: not measured.
@@ -146,6 +148,9 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
     bench.scraped.first_pass(WARM).await?;
+    if option("--profile", false)? {
+        return bench.profile().await;
+    }
 
     let mut all = Vec::with_capacity(rounds);
     for number in 1..=rounds {

@@ -148,7 +148,12 @@ impl Deployment {
     }
 
     fn master_key(&self) -> PathBuf {
-        self.scratch.0.join("master.key")
+        self.file("master.key")
+    }
+
+    /// The path of a file that is deleted with the deployment.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
     }
 
     /// The keys that seal the secrets of the database.
