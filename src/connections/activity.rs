@@ -73,7 +73,7 @@ struct Doing {
     closing_since: Option<Instant>,
     /// When the client last read something of a response.
     read_at: Instant,
-    /// Whether it has read something since that was looked at.
+    /// Whether it has read something since `read_at` was last set.
     has_read: bool,
     next_id: u64,
     /// The responses that the client has to read on.
@@ -84,7 +84,7 @@ struct Doing {
 struct Unread {
     id: u64,
     bytes: usize,
-    /// Until when; none until it is looked at, which is before the connection waits.
+    /// Until when; none until [`Doing::settle`] sets it, which is before the connection waits.
     until: Option<Instant>,
 }
 
