@@ -284,7 +284,7 @@ impl State {
         Ok(state)
     }
 
-    /// What is gone has ended. What comes with a change is told with it.
+    /// What is gone has ended. What comes with a change is announced with it.
     fn has_ended(&self, subject: &Revoked, now: OffsetDateTime) -> bool {
         let is_over = |end: Option<OffsetDateTime>| end.is_some_and(|end| end <= now);
         match subject {

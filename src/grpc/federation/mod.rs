@@ -4,5 +4,7 @@ pub mod issuers;
 pub mod messages;
 pub mod presentations;
 mod probes;
+mod rule_changes;
+mod rule_fields;
 pub mod rules;
 mod trial;

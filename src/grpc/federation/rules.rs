@@ -1,15 +1,15 @@
 //! Federation rules: which JWTs of an issuer act as which service account.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::issuers::{admitted, allowed, not_ours};
 use super::messages::{self, Standing};
+use super::rule_changes::{changes, updated_event};
+use super::rule_fields::{GivenRuleFields, UPDATABLE, is_set, over, subject};
 use super::trial::tried;
 use crate::db;
-use crate::db::events::{Author, Change, EventValue as _, FieldChange};
+use crate::db::events::{Author, Change};
 use crate::db::federation::rules::{self, NewRule, RuleFilter};
 use crate::db::federation::{StoredIssuer, StoredRule, issuers};
 use crate::db::{named_permissions, references};
@@ -19,125 +19,26 @@ use crate::domain::access::work::Work;
 use crate::domain::federation::evaluation::RuleChange;
 use crate::domain::federation::issuer::Issuer;
 use crate::domain::federation::pins::{self, Place, Warning};
-use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
+use crate::domain::federation::rule::{Rule, RuleMatch};
 use crate::domain::tokens::expiration::Expiration;
-use crate::domain::tokens::limits::{MAX_ACCESS_TOKEN_LIFETIME, MAX_LIST};
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become};
-use crate::domain::tokens::policy::{MIN_ACCESS_TOKEN_LIFETIME, Rules};
-use crate::domain::tokens::restrictions::Restrictions;
+use crate::domain::tokens::policy::Rules;
 use crate::domain::values::ids::{AccountId, IssuerId, OrgId, RuleId, SYSTEM_ORG};
 use crate::domain::values::kinds::{AccountKind, TokenKind};
-use crate::domain::values::names::{Audience, DisplayName};
-use crate::domain::values::networks::Network;
+use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
-use crate::domain::values::resources::{Node, ResourcePath};
-use crate::domain::values::text::texts;
+use crate::domain::values::resources::Node;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
-use crate::grpc::pb::federation_rule::SubjectMatch as PbSubject;
 use crate::grpc::tokens::create::{audiences_within_policy, existing};
 use crate::grpc::wire::idempotency::Idempotency;
 use crate::grpc::wire::page_token::Paging;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
-
-/// The fields that an update may change.
-const UPDATABLE: [&str; 12] = [
-    "access_token_lifetime",
-    "allowed_audiences",
-    "allowed_cidrs",
-    "audiences",
-    "claims",
-    "disabled",
-    "display_name",
-    "expire_time",
-    "resources",
-    "scopes",
-    "subject",
-    "subject_prefix",
-];
-
-/// The fields of a request that can be read without the rule before.
-struct GivenRuleFields {
-    lists: Restrictions,
-    expire_time: Option<OffsetDateTime>,
-    access_token_lifetime: Option<Duration>,
-    display_name: Option<DisplayName>,
-    claims: Vec<ClaimMatch>,
-}
-
-impl GivenRuleFields {
-    /// Reads the fields; violations name them as they are called in a rule.
-    fn read(violations: &mut Violations, message: &pb::FederationRule) -> Self {
-        let lists = Restrictions {
-            scopes: violations.check_each("scopes", &message.scopes, MAX_LIST, Permission::parse),
-            resources: violations.check_each("resources", &message.resources, MAX_LIST, ResourcePath::parse),
-            audiences: violations.check_each(
-                "allowed_audiences",
-                &message.allowed_audiences,
-                MAX_LIST,
-                Audience::parse,
-            ),
-            networks: violations.check_each(
-                "allowed_cidrs",
-                &message.allowed_cidrs,
-                MAX_LIST,
-                Network::parse,
-            ),
-            ..Restrictions::default()
-        };
-        let display_name = convert::optional(message.display_name(), DisplayName::parse);
-        let expire_time = message.expire_time.as_ref().map(convert::time).transpose();
-        let lifetime = message.access_token_lifetime.as_ref().map(access_token_lifetime).transpose();
-        Self {
-            lists,
-            expire_time: violations.check("expire_time", expire_time).flatten(),
-            access_token_lifetime: violations.check("access_token_lifetime", lifetime).flatten(),
-            display_name: violations.check("display_name", display_name).flatten(),
-            claims: claims(violations, &message.claims),
-        }
-    }
-}
-
-fn access_token_lifetime(asked: &prost_types::Duration) -> Result<Duration, &'static str> {
-    let bounds = MIN_ACCESS_TOKEN_LIFETIME..=MAX_ACCESS_TOKEN_LIFETIME;
-    match Duration::try_from(convert::duration(asked)?) {
-        Ok(lifetime) if lifetime.subsec_nanos() == 0 && bounds.contains(&lifetime) => Ok(lifetime),
-        _ => Err("must be 10 s to 1 h, in whole seconds"),
-    }
-}
-
-fn claims(violations: &mut Violations, messages: &[pb::ClaimMatch]) -> Vec<ClaimMatch> {
-    if messages.len() > MAX_CLAIMS {
-        violations
-            .add("claims", format!("holds {} claims; at most {MAX_CLAIMS} are allowed", messages.len()));
-        return Vec::new();
-    }
-    let mut claims = Vec::with_capacity(messages.len());
-    for (i, message) in messages.iter().enumerate() {
-        let mut inner = Violations::default();
-        let mut values: Vec<_> = message.values.iter().cloned().map(ClaimValue::Text).collect();
-        if message.flag.is_some() && !values.is_empty() {
-            inner.add("flag", "must not be given with values: a claim is one or the other");
-        }
-        values.extend(message.flag.map(ClaimValue::Bool));
-        claims.extend(ClaimMatch::read(&mut inner, &message.path, values, message.contains));
-        violations.take_in(&format!("claims[{i}]"), inner);
-    }
-    claims
-}
-
-fn subject(message: &pb::FederationRule) -> SubjectMatch {
-    match &message.subject_match {
-        None => SubjectMatch::Any,
-        Some(PbSubject::Subject(subject)) => SubjectMatch::Exact(subject.clone()),
-        Some(PbSubject::SubjectPrefix(prefix)) => SubjectMatch::Prefix(prefix.clone()),
-    }
-}
 
 pub async fn create_federation_rule(
     state: &State,
@@ -490,14 +391,6 @@ async fn lock_active(
     found.ok_or_else(|| Error::not_found("active federation rule", rule_id))
 }
 
-/// The change of a rule as its event says it.
-fn updated_event(before: (&StoredRule, &Rule), after: (&StoredRule, &Rule)) -> Change {
-    let rule_id = before.0.id();
-    Change::of("federation_rule.updated", [rule_id])
-        .fields(changes(Some(before), Some(after)))
-        .subjects([rule_id])
-}
-
 /// Disables a rule: what stops something does not wait behind changes, and asks for nothing of what the rule says.
 async fn disable(
     state: &State,
@@ -543,65 +436,6 @@ async fn disable(
     })
 }
 
-/// The rule with the fields that the mask names taken from the request.
-fn over(
-    violations: &mut Violations,
-    before: &Rule,
-    (asked, given): (&pb::FederationRule, &GivenRuleFields),
-    mask: &Mask,
-) -> Option<Rule> {
-    if !asked.issuer_id.is_empty() && asked.issuer_id != before.issuer_id.to_string() {
-        violations.add("issuer_id", "cannot be changed");
-    }
-    if !asked.account_id.is_empty() && asked.account_id != before.account_id.to_string() {
-        violations.add("account_id", "cannot be changed");
-    }
-    let old_audiences = texts(before.matches.audiences());
-    let audiences = if mask.has("audiences") { &asked.audiences } else { &old_audiences };
-    let subject = if mask.has("subject") || mask.has("subject_prefix") {
-        subject(asked)
-    } else {
-        before.matches.subject().clone()
-    };
-    let claims = if mask.has("claims") { given.claims.clone() } else { before.matches.claims().to_vec() };
-    let (old, new) = (&before.restrictions, &given.lists);
-    let pick = |path: &str| if mask.has(path) { new } else { old };
-    Some(Rule {
-        matches: RuleMatch::read(violations, audiences, subject, claims)?,
-        restrictions: Restrictions {
-            scopes: pick("scopes").scopes.clone(),
-            resources: pick("resources").resources.clone(),
-            audiences: pick("allowed_audiences").audiences.clone(),
-            networks: pick("allowed_cidrs").networks.clone(),
-            ..Restrictions::default()
-        },
-        expire_time: if mask.has("expire_time") { given.expire_time } else { before.expire_time },
-        access_token_lifetime: if mask.has("access_token_lifetime") {
-            given.access_token_lifetime
-        } else {
-            before.access_token_lifetime
-        },
-        ..before.clone()
-    })
-}
-
-fn is_set(rule: &pb::FederationRule, path: &str) -> bool {
-    match path {
-        "access_token_lifetime" => rule.access_token_lifetime.is_some(),
-        "allowed_audiences" => !rule.allowed_audiences.is_empty(),
-        "allowed_cidrs" => !rule.allowed_cidrs.is_empty(),
-        "audiences" => !rule.audiences.is_empty(),
-        "claims" => !rule.claims.is_empty(),
-        "disabled" => rule.disabled.is_some(),
-        "display_name" => rule.display_name.is_some(),
-        "expire_time" => rule.expire_time.is_some(),
-        "resources" => !rule.resources.is_empty(),
-        "scopes" => !rule.scopes.is_empty(),
-        "subject" => matches!(rule.subject_match, Some(PbSubject::Subject(_))),
-        _ => matches!(rule.subject_match, Some(PbSubject::SubjectPrefix(_))),
-    }
-}
-
 pub async fn delete_federation_rule(
     state: &State,
     call: &Call,
@@ -628,50 +462,4 @@ pub async fn delete_federation_rule(
 
 fn parse_id(field: &'static str, id: &str) -> Result<RuleId> {
     RuleId::parse(id).map_err(|wrong| Error::invalid(field, wrong.to_string()))
-}
-
-/// The changed fields for the event.
-fn changes(before: Option<(&StoredRule, &Rule)>, after: Option<(&StoredRule, &Rule)>) -> Vec<FieldChange> {
-    type Pair<'a> = (&'a StoredRule, &'a Rule);
-    let text = |field, read: fn(Pair<'_>) -> Option<String>| {
-        FieldChange::between(field, before.and_then(read), after.and_then(read))
-    };
-    let fields = [
-        text("issuer_id", |(_, rule)| Some(rule.issuer_id.to_string())),
-        text("account_id", |(_, rule)| Some(rule.account_id.to_string())),
-        text("subject", |(_, rule)| rule.matches.subject().exact().map(str::to_owned)),
-        text("subject_prefix", |(_, rule)| rule.matches.subject().prefix().map(str::to_owned)),
-        text("expire_time", |(_, rule)| rule.expire_time.map(|end| end.event_value())),
-        text("access_token_lifetime", |(_, rule)| {
-            rule.access_token_lifetime.map(|lifetime| format!("{}s", lifetime.as_secs()))
-        }),
-        text("disabled", |(stored, _)| Some(stored.disabled.to_string())),
-        text("display_name", |(stored, _)| stored.display_name.clone()),
-    ];
-    let mut all: Vec<_> = fields.into_iter().flatten().collect();
-    type Read = fn(Pair<'_>) -> Vec<String>;
-    let lists: [(&'static str, Read); 6] = [
-        ("audiences", |(_, rule)| texts(rule.matches.audiences())),
-        ("claims", |(_, rule)| rule.matches.claims().iter().map(claim).collect()),
-        ("scopes", |(_, rule)| texts(&rule.restrictions.scopes)),
-        ("resources", |(_, rule)| texts(&rule.restrictions.resources)),
-        ("allowed_audiences", |(_, rule)| texts(&rule.restrictions.audiences)),
-        ("allowed_cidrs", |(_, rule)| texts(&rule.restrictions.networks)),
-    ];
-    for (field, read) in lists {
-        let list = |pair: Option<Pair<'_>>| pair.map(read).unwrap_or_default();
-        all.extend(FieldChange::of_lists(field, &list(before), &list(after)));
-    }
-    all
-}
-
-/// A claim as an event shows it: `path > to > it = "value" or "value"`.
-fn claim(claim: &ClaimMatch) -> String {
-    let value = |value: &ClaimValue| match value {
-        ClaimValue::Text(text) => format!("{text:?}"),
-        ClaimValue::Bool(flag) => flag.to_string(),
-    };
-    let values: Vec<_> = claim.values().iter().map(value).collect();
-    let how = if claim.contains() { "contains" } else { "=" };
-    format!("{} {how} {}", claim.path().join(" > "), values.join(" or "))
 }

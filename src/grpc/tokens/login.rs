@@ -63,7 +63,7 @@ async fn acts_in(state: &State, who: &SignedIn, org_id: OrgId) -> Result<bool> {
     Ok(member.is_some_and(|member| member.check_active().is_ok()))
 }
 
-/// A session that was just created, with what its account is told.
+/// A session that was just created, with what the response says of its account.
 struct StartedSession {
     text: TokenString<'static>,
     expire_time: OffsetDateTime,
