@@ -1,6 +1,7 @@
 //! One org's calls wait for each other, and not another's for them.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use countersign::crypto::password_places::Asker;
 use countersign::db::events::Actor;
@@ -10,6 +11,7 @@ use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{AccountId, OrgId, SYSTEM_ORG};
 use countersign::flows::reading::Reading;
 use countersign::grpc::pb;
+use countersign::state::State;
 use countersign::state::shares::{Group, MAX_WAITING, Member, Place};
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use tokio::task::{JoinHandle, JoinSet};
@@ -290,22 +292,23 @@ async fn a_cancelled_call_keeps_its_place_while_its_session_is_busy() {
     // However long a busy machine takes to see it wait.
     let unlimited = "set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0";
     sqlx::raw_sql(unlimited).execute(&mut *cancelled).await.unwrap();
-    {
-        // The statement is sent, and waits for the row.
-        let mut waits = std::pin::pin!(countersign::db::orgs::lock(&mut cancelled, org_id));
-        let mut observer = state.db.acquire().await.unwrap();
-        until(async || {
-            assert!(
-                std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await
-            );
-            waiting_for_locks(&mut observer).await > 0
-        })
-        .await;
-    }
+    give_up_waiting(&state, countersign::db::orgs::lock(&mut cancelled, org_id)).await;
     drop(cancelled);
     assert_eq!(count(), 1, "the session still waits");
     lock.rollback().await.unwrap();
     until(async || count() == 0).await;
+}
+
+/// Sends a statement, and gives it up while its session waits for a row.
+async fn give_up_waiting(state: &State, statement: impl Future) {
+    let mut statement = std::pin::pin!(statement);
+    let mut observer = state.db.acquire().await.unwrap();
+    until(async || {
+        let is_pending = |cx: &mut Context<'_>| Poll::Ready(statement.as_mut().poll(cx).is_pending());
+        assert!(std::future::poll_fn(is_pending).await);
+        waiting_for_locks(&mut observer).await > 0
+    })
+    .await;
 }
 
 /// A read leaves it as a transaction does.
@@ -318,18 +321,8 @@ async fn a_cancelled_read_keeps_its_place_while_its_session_is_busy() {
     let lock = held.hold().await;
     let mut cancelled = Reading::begin(&state, Work::Changes, (group, member)).await.unwrap();
     let count = || state.shares.count(group, Work::Reads).0;
-    {
-        let query = sqlx::query("select 1 from orgs where org_id = $1 for share").bind(org_id.uuid());
-        let mut waits = std::pin::pin!(query.execute(&mut *cancelled));
-        let mut observer = state.db.acquire().await.unwrap();
-        until(async || {
-            assert!(
-                std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await
-            );
-            waiting_for_locks(&mut observer).await > 0
-        })
-        .await;
-    }
+    let query = sqlx::query("select 1 from orgs where org_id = $1 for share").bind(org_id.uuid());
+    give_up_waiting(&state, query.execute(&mut *cancelled)).await;
     drop(cancelled);
     assert_eq!(count(), 1, "the session still waits");
     lock.rollback().await.unwrap();

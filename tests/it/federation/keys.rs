@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use tonic::Code;
 
 use super::{World, exchange};
-use crate::harness::{LiveIssuer, Manners, Org, Signer, TestServer, claims, reason, refused, until};
+use crate::harness::{Client, LiveIssuer, Manners, Org, Signer, TestServer, claims, reason, refused, until};
 
 /// A JWT of this key, named by this `kid`.
 fn by(world: &World, signer: &Signer, kid: &str) -> String {
@@ -405,19 +405,27 @@ async fn an_issuer_that_flaps_writes_once_in_a_minute() {
     assert_eq!(world.get_issuer().await.key_ids, ["2"]);
 }
 
-#[tokio::test]
-async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
-    let world = World::new().await;
+/// Stores the first set of keys, changes what is stored by this statement, and fetches a set with another key. Returns a
+/// client with a JWT of the first one, and the other key.
+async fn renewed_beside(world: &World, statement: &str) -> (Client, Signer) {
     let jwt = world.server.client(world.access_token().await);
     until(async || !world.get_issuer().await.key_ids.is_empty()).await;
-    // Another node fetches a minute later than this one, which stores its outcome last. It has seen that.
-    execute(&world, "update issuers set fetch_time = fetch_time + interval '1 minute'").await;
+    execute(world, statement).await;
     world.server.state.principals.clear();
     world.access_token().await;
     let successor = Signer::ed25519();
     world.live.publish(&[("2", &successor)]);
     world.server.state.clock.advance(Duration::from_secs(11));
-    world.exchange(&by(&world, &successor, "2")).await.unwrap();
+    world.exchange(&by(world, &successor, "2")).await.unwrap();
+    (jwt, successor)
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
+    let world = World::new().await;
+    // Another node fetches a minute later than this one, which stores its outcome last. It has seen that.
+    let (jwt, _) =
+        renewed_beside(&world, "update issuers set fetch_time = fetch_time + interval '1 minute'").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(changes_of_keys(&world).await.len(), 0);
     assert_eq!(world.get_issuer().await.key_ids, ["1"]);
@@ -428,15 +436,8 @@ async fn what_was_fetched_before_what_is_stored_makes_nothing_stale() {
 #[tokio::test]
 async fn a_fetch_that_is_stored_with_a_time_to_come_holds_up_no_key() {
     let world = World::new().await;
-    let jwt = world.server.client(world.access_token().await);
-    until(async || !world.get_issuer().await.key_ids.is_empty()).await;
-    execute(&world, "update issuers set fetch_time = fetch_time + interval '2 hours'").await;
-    world.server.state.principals.clear();
-    world.access_token().await;
-    let successor = Signer::ed25519();
-    world.live.publish(&[("2", &successor)]);
-    world.server.state.clock.advance(Duration::from_secs(11));
-    world.exchange(&by(&world, &successor, "2")).await.unwrap();
+    let (jwt, successor) =
+        renewed_beside(&world, "update issuers set fetch_time = fetch_time + interval '2 hours'").await;
     // It is stored, and so is that the former one is gone.
     until(async || world.get_issuer().await.key_ids == ["2"]).await;
     until(async || jwt.caller().await.is_err()).await;
