@@ -17,6 +17,8 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 
 use super::session::SessionSettings;
 use super::sqlstate;
@@ -346,7 +348,9 @@ impl InUse {
     /// Gives it back once it can be used for something else, or closes it.
     async fn settle(mut self) {
         let limit = self.longest + ANSWER;
-        if matches!(timeout(limit, self.roll_back()).await, Ok(Ok(()))) {
+        // The database warns of a transaction that is there already, or not any more: either is expected here.
+        let quietly = self.roll_back().with_subscriber(NoSubscriber::default());
+        if matches!(timeout(limit, quietly).await, Ok(Ok(()))) {
             self.give_back();
         }
     }
@@ -359,8 +363,7 @@ impl InUse {
             }
         }
         if !self.connection.is_in_transaction() {
-            // The driver may not know of one. The database warns of a `rollback` without a transaction, and not of
-            // this one.
+            // The driver may not know of one.
             sqlx::raw_sql("begin; rollback").execute(&mut self.connection).await?;
         }
         while self.connection.is_in_transaction() {
