@@ -17,6 +17,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::{Code, Status};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::harness::{Client, Database, LIMITS, TestServer, http_get, reason, refused, until};
 
@@ -287,6 +289,8 @@ async fn cancelled_after(polls: i32, future: impl Future) {
 #[tokio::test]
 async fn a_transaction_that_is_cancelled_is_done_as_a_whole_or_not_at_all() {
     let server = TestServer::start().await;
+    let notices = Notices::default();
+    let _counted = tracing_subscriber::registry().with(notices.clone()).set_default();
     let options = server.database().options();
     let mut other = connect(&options).await;
     run(&mut other, "create table probes (polls int)").await;
@@ -321,6 +325,19 @@ async fn a_transaction_that_is_cancelled_is_done_as_a_whole_or_not_at_all() {
             break;
         }
         assert!(polls < 1_000, "none comes to its end");
+    }
+    assert_eq!(notices.0.load(Ordering::Relaxed), 0, "the log says what is expected of a cancelled one");
+}
+
+/// Counts what the database remarks on, which is logged.
+#[derive(Clone, Default)]
+struct Notices(Arc<AtomicU64>);
+
+impl<S: tracing::Subscriber> Layer<S> for Notices {
+    fn on_event(&self, event: &tracing::Event<'_>, _: layer::Context<'_, S>) {
+        if event.metadata().target() == "sqlx::postgres::notice" {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
