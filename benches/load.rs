@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use answers::{check, exchange_of, introspection_of};
 use anyhow::{Result, anyhow, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
-use beside::Beside;
+use beside::{Beside, renamed};
 use bytes::Bytes;
 use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::db;
@@ -49,7 +49,7 @@ use countersign::db::session::SessionSettings;
 use countersign::db::tokens::principals::LoadedWith;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::TokenId;
-use cpu::{own_thread, used, used_below};
+use cpu::{each, own_thread, used, used_below};
 use doors::Doors;
 use federation::Federation;
 use generator::{Calls, Slice, framed, load, pass};
@@ -58,6 +58,9 @@ use scrape::{Scraper, counting, free_address};
 use sqlx::PgPool;
 use tenant::{Owner, Tenant, Token};
 
+/// How many slices a measurement has. What is compared is measured in turn, slice by slice: a shared machine changes
+/// its speed within seconds.
+const SLICES: u32 = 4;
 /// The number of tokens that the warm rows use in turn.
 const WARM: usize = 1_000;
 /// The number of tokens that the cold rows use in turn.
@@ -69,6 +72,7 @@ const OTHER_ORGS: usize = 16;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
 const COLD_CACHE: &str = "2MiB";
 const EXCHANGE: &str = "/countersign.v1.TokenService/ExchangeToken";
+const UPDATE_ORG: &str = "/countersign.v1.OrgService/UpdateOrg";
 const INTROSPECT: &str = "/countersign.v1.TokenService/IntrospectToken";
 
 fn main() -> Result<()> {
@@ -109,12 +113,14 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let owners = Owner::spread(&other, SPREAD).await?;
     let spread = shuffled(tenant.add_tokens(&owners, COLD, COLD).await?);
     let federation = Federation::make(&deployment, &warm).await?;
-    let mut other_orgs = Vec::new();
+    let (mut other_orgs, mut changes) = (Vec::new(), Vec::new());
     for number in 0..OTHER_ORGS {
         // Changed by an account of its own, as most orgs are.
         let org = other.make_org(&format!("other{number}"), "things/one").await?;
         let account = other.make_account(&org, "admin", &[("orgs.write", "*")]).await?;
         let (_, token) = other.make_token(&org, &account).await?;
+        let names = (0..WARM).map(|number| framed(&renamed(&org, number))).collect();
+        changes.push(Target::new(&warm, UPDATE_ORG, Some(&token), names)?);
         other_orgs.push((other.with(&token)?, org));
     }
 
@@ -144,12 +150,13 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         other: &other,
         other_orgs,
     };
+    let statements = bench.statements().await?;
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
     bench.scraped.first_pass(WARM).await?;
     if option("--profile", false)? {
-        return bench.profile().await;
+        return bench.profile(&federation, &changes[0]).await;
     }
 
     let mut all = Vec::with_capacity(rounds);
@@ -157,8 +164,8 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         let round = bench.round().await?;
         progress(format_args!(
             "round {number} of {rounds}: warm exchange {:.2} of its limit, introspection {:.2}, cold exchange {:.2}",
-            round.warm_share(),
-            round.introspection_share(),
+            round.warm.share_of_limit(),
+            round.introspect.share_of_limit(),
             round.cold_share()
         ));
         all.push(round);
@@ -191,6 +198,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     pin(cores.map(|cores| cores.others))?;
     let beside_peer = bench.beside_peer(peer.as_ref(), rounds).await?;
     report::print(&report::Results {
+        statements,
         rounds: &all,
         algorithms: &federation.algorithms(),
         federated: &federated,
@@ -265,10 +273,12 @@ struct Bench<'a> {
     other_orgs: Vec<(Client, String)>,
 }
 
-/// The measurement of a row, and of the echo right before it.
+/// The measurement of a row, and of the echo in turn with it.
 struct Pair {
     echo: Measured,
     row: Measured,
+    /// The CPU time of the cryptography that the limit of the row has beside the echo.
+    crypto: f64,
 }
 
 impl Pair {
@@ -278,6 +288,15 @@ impl Pair {
 
     fn cpu(&self) -> f64 {
         self.row.cpu / self.echo.cpu
+    }
+
+    /// The least that the row can cost.
+    fn limit(&self) -> f64 {
+        self.echo.cpu + self.crypto
+    }
+
+    fn share_of_limit(&self) -> f64 {
+        self.limit() / self.row.cpu
     }
 }
 
@@ -293,6 +312,37 @@ struct Measured {
     p99: f64,
 }
 
+/// Slices of a measurement, added up.
+#[derive(Default)]
+struct Total {
+    requests: f64,
+    seconds: f64,
+    cpu: f64,
+    postgres: f64,
+    latencies: Vec<f64>,
+}
+
+impl Total {
+    fn add(&mut self, slice: Self) {
+        self.requests += slice.requests;
+        self.seconds += slice.seconds;
+        self.cpu += slice.cpu;
+        self.postgres += slice.postgres;
+        self.latencies.extend(slice.latencies);
+    }
+
+    fn measured(self) -> Measured {
+        let latencies: Sorted = self.latencies.into_iter().collect();
+        Measured {
+            rate: self.requests / self.seconds,
+            cpu: self.cpu / self.requests,
+            postgres: self.postgres / self.requests,
+            p50: latencies.median(),
+            p99: latencies.quantile(0.99),
+        }
+    }
+}
+
 struct Round {
     warm: Pair,
     introspect: Pair,
@@ -300,17 +350,13 @@ struct Round {
     /// Cold exchanges of tokens of many orgs.
     spread: Pair,
     /// Echo and warm exchanges at half of the rates that were reached.
-    half: Pair,
+    half: [Measured; 2],
     /// Warm exchanges without a scraper, and with one.
-    scraped: Pair,
+    scraped: [Measured; 2],
     /// The CPU time of what a warm exchange counts.
     counting: f64,
-    /// The CPU time of one signature.
-    signature: f64,
     /// The CPU time of the two reads of a cold exchange, on our side of the connection.
     reads: f64,
-    /// The statements of a load that is alone.
-    statements: f64,
 }
 
 /// Warm exchanges: alone, and beside other work.
@@ -329,66 +375,54 @@ struct Scaled {
 }
 
 impl Round {
-    /// Echo ÷ introspection, in CPU time.
-    fn introspection_share(&self) -> f64 {
-        self.introspect.echo.cpu / self.introspect.row.cpu
-    }
-
-    /// (echo + signature) ÷ warm exchange, in CPU time.
-    fn warm_share(&self) -> f64 {
-        (self.warm.echo.cpu + self.signature) / self.warm.row.cpu
-    }
-
     /// (echo + signature + the reads) ÷ cold exchange, in CPU time.
     fn cold_share(&self) -> f64 {
-        (self.cold.echo.cpu + self.signature + self.reads) / self.cold.row.cpu
+        (self.cold.limit() + self.reads) / self.cold.row.cpu
     }
 }
 
 impl Bench<'_> {
     async fn round(&self) -> Result<Round> {
-        let signature = self.signature().await?;
-        let warm = self.pair(&self.echo, &self.warm).await?;
-        let plain = self.measure(&self.warm).await?;
+        let signature = self.signature();
+        let warm = self.pair(&self.echo, &self.warm, signature.clone()).await?;
         self.scraper.on.store(true, Ordering::Relaxed);
-        let scraped = self.measure(&self.scraped).await;
+        let scraped = self.in_turn([(&self.warm, None), (&self.scraped, None)]).await;
         self.scraper.on.store(false, Ordering::Relaxed);
-        let scraped = Pair { echo: plain, row: scraped? };
         let counting = self.on_the_servers_core(counting).await?;
-        let introspect = self.pair(&self.short_echo, &self.introspect).await?;
-        let cold = self.pair(&self.echo, &self.cold).await?;
-        let spread = self.pair(&self.echo, &self.spread).await?;
-        let half = Pair {
-            echo: self.measure_at(&self.echo, Some(warm.echo.rate / 2.0)).await?,
-            row: self.measure_at(&self.warm, Some(warm.row.rate / 2.0)).await?,
-        };
-        let before = transactions(self.db).await?;
-        let (reads, loads) = self.reads().await?;
-        // The statistics of a session are complete once it has ended.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let statements = (transactions(self.db).await? - before) / loads;
-        Ok(Round { warm, introspect, cold, spread, half, scraped, counting, signature, reads, statements })
+        let introspect = self.pair(&self.short_echo, &self.introspect, nothing).await?;
+        let cold = self.pair(&self.echo, &self.cold, signature.clone()).await?;
+        let spread = self.pair(&self.echo, &self.spread, signature).await?;
+        let rates = [(&self.echo, Some(warm.echo.rate / 2.0)), (&self.warm, Some(warm.row.rate / 2.0))];
+        let half = self.in_turn(rates).await?;
+        let (reads, _) = self.reads().await?;
+        Ok(Round { warm, introspect, cold, spread, half, scraped: scraped?, counting, reads })
     }
 
     /// Warm exchanges alone, and beside other work of the server.
     async fn beside(&self) -> Result<Besides> {
-        let alone = self.measure(&self.warm).await?;
-        // One change for a hundred exchanges.
-        let every = Duration::from_secs_f64(100.0 / alone.rate);
+        let mut totals: [Total; 4] = Default::default();
+        let [alone, writes, stalled, logins] = &mut totals;
         let refused = Arc::<AtomicU64>::default();
-        let with = Beside::writes(&self.other_orgs, every, &refused);
-        let writes = self.measure(&self.warm).await?;
-        drop(with);
+        for _ in 0..SLICES {
+            let slice = self.slice(&self.warm, None).await?;
+            // One change for a hundred exchanges.
+            let every = Duration::from_secs_f64(100.0 * slice.seconds / slice.requests);
+            alone.add(slice);
+            let with = Beside::writes(&self.other_orgs, every, &refused);
+            writes.add(self.slice(&self.warm, None).await?);
+            drop(with);
+            let with = Beside::stalled(&self.warm.server.address, &self.warm.calls).await?;
+            stalled.add(self.slice(&self.warm, None).await?);
+            drop(with);
+            let with = Beside::logins(self.other);
+            logins.add(self.slice(&self.warm, None).await?);
+            drop(with);
+        }
         let refused = refused.load(Ordering::Relaxed);
         if refused > 0 {
             progress(format_args!("{refused} changes beside it were refused"));
         }
-        let with = Beside::logins(self.other);
-        let logins = self.measure(&self.warm).await?;
-        drop(with);
-        let with = Beside::stalled(&self.warm.server.address, &self.warm.calls).await?;
-        let stalled = self.measure(&self.warm).await?;
-        drop(with);
+        let [alone, writes, stalled, logins] = totals.map(Total::measured);
         Ok(Besides { alone, writes, logins, stalled })
     }
 
@@ -422,50 +456,76 @@ impl Bench<'_> {
     ) -> Result<Vec<[Pair; 2]>> {
         let mut all = Vec::with_capacity(rounds);
         for _ in 0..rounds {
-            all.push([self.pair(&self.echo, warm).await?, self.pair(&self.echo, cold).await?]);
+            let warm = self.pair(&self.echo, warm, nothing).await?;
+            all.push([warm, self.pair(&self.echo, cold, nothing).await?]);
         }
         Ok(all)
     }
 
-    async fn pair(&self, echo: &Target<'_>, target: &Target<'_>) -> Result<Pair> {
-        Ok(Pair { echo: self.measure(echo).await?, row: self.measure(target).await? })
+    /// Measures a row in turn with its echo, and with the cryptography of its limit.
+    async fn pair(
+        &self,
+        echo: &Target<'_>,
+        target: &Target<'_>,
+        crypto: impl Fn() -> Result<f64> + Clone + Send + 'static,
+    ) -> Result<Pair> {
+        let (mut echoes, mut row, mut all) = (Total::default(), Total::default(), 0.0);
+        for _ in 0..SLICES {
+            all += self.on_the_servers_core(crypto.clone()).await?;
+            echoes.add(self.slice(echo, None).await?);
+            row.add(self.slice(target, None).await?);
+        }
+        Ok(Pair { echo: echoes.measured(), row: row.measured(), crypto: all / f64::from(SLICES) })
     }
 
     async fn measure(&self, target: &Target<'_>) -> Result<Measured> {
-        self.measure_at(target, None).await
+        let [measured] = self.in_turn([(target, None)]).await?;
+        Ok(measured)
     }
 
-    /// Measures at this rate, or as fast as calls are answered.
-    async fn measure_at(&self, target: &Target<'_>, rate: Option<f64>) -> Result<Measured> {
-        let meter = || Ok((used(target.server.pid())?, used_below(self.postgres)?));
-        let slice = load(&target.server.address, &target.calls, rate, self.lasts, meter).await?;
-        let Slice { requests, seconds, before, after, latencies } = slice;
-        let postgres = after.1.iter().map(|(pid, now)| now - before.1.get(pid).unwrap_or(&0.0)).sum::<f64>();
-        let latencies: Sorted = latencies.into_iter().collect();
-        Ok(Measured {
-            rate: requests / seconds,
-            cpu: (after.0 - before.0) / requests,
-            postgres: postgres / requests,
-            p50: latencies.median(),
-            p99: latencies.quantile(0.99),
-        })
-    }
-
-    /// Measures one Ed25519 signature over as many bytes as are signed of a JWT.
-    async fn signature(&self) -> Result<f64> {
-        let message = vec![b'x'; self.signed];
-        let sign = move || -> Result<f64> {
-            let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("no Ed25519 key"))?;
-            let (began, mut signatures) = (own_thread()?, 0.0);
-            while own_thread()? - began < 200_000.0 {
-                for _ in 0..100 {
-                    std::hint::black_box(pair.sign(std::hint::black_box(&message)));
-                }
-                signatures += 100.0;
+    /// Measures targets in turn, each at its rate, or as fast as calls are answered.
+    async fn in_turn<const N: usize>(
+        &self,
+        targets: [(&Target<'_>, Option<f64>); N],
+    ) -> Result<[Measured; N]> {
+        let mut totals: [Total; N] = std::array::from_fn(|_| Total::default());
+        for _ in 0..SLICES {
+            for (total, (target, rate)) in totals.iter_mut().zip(targets) {
+                total.add(self.slice(target, rate).await?);
             }
-            Ok((own_thread()? - began) / signatures)
-        };
-        self.on_the_servers_core(sign).await
+        }
+        Ok(totals.map(Total::measured))
+    }
+
+    /// Measures one slice.
+    async fn slice(&self, target: &Target<'_>, rate: Option<f64>) -> Result<Total> {
+        let meter = || Ok((used(target.server.pid())?, used_below(self.postgres)?));
+        let slice = load(&target.server.address, &target.calls, rate, self.lasts / SLICES, meter).await?;
+        let Slice { requests, seconds, before, after, latencies } = slice;
+        let postgres = after.1.iter().map(|(pid, now)| now - before.1.get(pid).unwrap_or(&0.0)).sum();
+        Ok(Total { requests, seconds, cpu: after.0 - before.0, postgres, latencies })
+    }
+
+    /// What measures one Ed25519 signature over as many bytes as are signed of a JWT.
+    fn signature(&self) -> impl Fn() -> Result<f64> + Clone + Send + 'static {
+        let message = vec![b'x'; self.signed];
+        move || {
+            let pair = Ed25519KeyPair::generate().map_err(|_| anyhow!("no Ed25519 key"))?;
+            each(|| {
+                std::hint::black_box(pair.sign(std::hint::black_box(&message)));
+                Ok(())
+            })
+        }
+    }
+
+    /// The statements of a load that is alone. Measured before any other load: what the servers write after one
+    /// would count as well.
+    async fn statements(&self) -> Result<f64> {
+        let before = transactions(self.db).await?;
+        let (_, loads) = self.reads().await?;
+        // The statistics of a session are complete once it has ended.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok((transactions(self.db).await? - before) / loads)
     }
 
     /// Measures only the reads of a cold exchange, with the server's own function, one token at a time on each of
@@ -518,4 +578,9 @@ impl Bench<'_> {
         }
         thread.join().map_err(|_| anyhow!("a measurement panicked"))?
     }
+}
+
+/// No cryptography.
+fn nothing() -> Result<f64> {
+    Ok(0.0)
 }

@@ -20,6 +20,13 @@ const LOGINS: usize = 64;
 /// How many answers a client asks for that reads none of them.
 const UNREAD: usize = 50;
 
+/// A change of the name of an org.
+pub fn renamed(org_id: &str, number: usize) -> pb::UpdateOrgRequest {
+    let org = pb::Org { id: org_id.to_owned(), display_name: number.to_string(), ..Default::default() };
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".into()] });
+    pb::UpdateOrgRequest { org: Some(org), update_mask }
+}
+
 /// What goes on for as long as this is kept.
 pub struct Beside(#[expect(dead_code, reason = "tasks end when it is dropped")] JoinSet<()>);
 
@@ -36,10 +43,7 @@ impl Beside {
             let mut changes = JoinSet::new();
             for (number, (client, org_id)) in orgs.iter().cycle().enumerate() {
                 clock.tick().await;
-                let org =
-                    pb::Org { id: org_id.clone(), display_name: number.to_string(), ..Default::default() };
-                let update_mask = Some(prost_types::FieldMask { paths: vec!["display_name".into()] });
-                let request = pb::UpdateOrgRequest { org: Some(org), update_mask };
+                let request = renamed(org_id, number);
                 let (client, refused) = (client.clone(), refused.clone());
                 changes.spawn(async move {
                     if client.orgs().update_org(request).await.is_err() {

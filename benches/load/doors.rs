@@ -1,20 +1,18 @@
-//! Warm exchanges by the other doors, each beside those over gRPC in the same round.
+//! Warm exchanges by the other doors, in turn with those over gRPC.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 
 use crate::common::AUDIENCE;
 use crate::cpu::used;
-use crate::generator::Calls;
+use crate::generator::{Calls, RAMP};
 use crate::http1::Posts;
-use crate::{Bench, EXCHANGE, Measured, Target};
+use crate::{Bench, EXCHANGE, Measured, SLICES, Target, Total};
 
 const PATH: &str = "/oauth2/token";
 const FORM: &str = "application/x-www-form-urlencoded";
-const RAMP: Duration = Duration::from_millis(300);
 
 /// The requests of each door, for the same tokens.
 pub struct Doors<'a> {
@@ -23,18 +21,12 @@ pub struct Doors<'a> {
     json_http2: Target<'a>,
 }
 
-/// What was measured of a door: requests a second, and the CPU time of each in microseconds.
-pub struct Passed {
-    pub rate: f64,
-    pub cpu: f64,
-}
-
-/// Exchanges over gRPC, and right after them by each door.
+/// Exchanges over gRPC, and by each other door.
 pub struct Round {
     pub grpc: Measured,
-    pub token_http1: Passed,
-    pub token_http2: Passed,
-    pub json_http2: Passed,
+    pub token_http1: Measured,
+    pub token_http2: Measured,
+    pub json_http2: Measured,
 }
 
 impl<'a> Doors<'a> {
@@ -56,17 +48,21 @@ impl<'a> Doors<'a> {
         })
     }
 
-    /// Measures each of them once.
+    /// Measures each of them, in turn.
     pub async fn round(&self, bench: &Bench<'_>) -> Result<Round> {
-        let grpc = bench.measure(&bench.warm).await?;
+        let mut totals: [Total; 4] = Default::default();
+        let [grpc, token_http1, token_http2, json_http2] = &mut totals;
         let meter = || used(bench.warm.server.pid());
-        let measured = self.token_http1.load(RAMP, bench.lasts, meter).await?;
-        let cpu = (measured.after - measured.before) / measured.count;
-        let token_http1 = Passed { rate: measured.count / measured.took.as_secs_f64(), cpu };
-        let Measured { rate, cpu, .. } = bench.measure(&self.token_http2).await?;
-        let token_http2 = Passed { rate, cpu };
-        let Measured { rate, cpu, .. } = bench.measure(&self.json_http2).await?;
-        Ok(Round { grpc, token_http1, token_http2, json_http2: Passed { rate, cpu } })
+        for _ in 0..SLICES {
+            grpc.add(bench.slice(&bench.warm, None).await?);
+            let slice = self.token_http1.load(RAMP, bench.lasts / SLICES, meter).await?;
+            let (requests, seconds) = (slice.count, slice.took.as_secs_f64());
+            token_http1.add(Total { requests, seconds, cpu: slice.after - slice.before, ..Total::default() });
+            token_http2.add(bench.slice(&self.token_http2, None).await?);
+            json_http2.add(bench.slice(&self.json_http2, None).await?);
+        }
+        let [grpc, token_http1, token_http2, json_http2] = totals.map(Total::measured);
+        Ok(Round { grpc, token_http1, token_http2, json_http2 })
     }
 }
 

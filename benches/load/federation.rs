@@ -1,6 +1,8 @@
 //! Exchanges of JWTs that other issuers signed, each kind of key beside the echo in the same round.
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{self, KeySize};
@@ -15,7 +17,7 @@ use countersign::grpc::pb;
 use serde_json::{Value, json};
 
 use crate::common::{AUDIENCE, Client, Deployment, ISSUER, Served, progress};
-use crate::cpu::own_thread;
+use crate::cpu::each;
 use crate::generator::framed;
 use crate::tenant::GRANTS;
 use crate::{Bench, EXCHANGE, Pair, Target};
@@ -125,22 +127,6 @@ struct Issuer<'a> {
 /// Issuers with a key of each kind, whose keys are stored with them.
 pub struct Federation<'a>(Vec<Issuer<'a>>);
 
-/// One issuer in a round.
-pub struct Row {
-    pub pair: Pair,
-    /// The CPU time of one verification.
-    verification: f64,
-    /// The CPU time of one signature of ours.
-    signature: f64,
-}
-
-impl Row {
-    /// (echo + verification + signature) ÷ exchange, in CPU time.
-    pub fn share(&self) -> f64 {
-        (self.pair.echo.cpu + self.verification + self.signature) / self.pair.row.cpu
-    }
-}
-
 impl<'a> Federation<'a> {
     /// Makes an org with the issuers and their rules through the API, and assertions.
     pub async fn make(deployment: &Deployment, server: &'a Served) -> Result<Self> {
@@ -179,20 +165,24 @@ impl<'a> Federation<'a> {
         Ok(Self(issuers))
     }
 
+    /// The exchanges of JWTs of the first issuer.
+    pub fn first(&self) -> &Target<'a> {
+        &self.0[0].target
+    }
+
     /// The algorithms, in the order of the rows of a round.
     pub fn algorithms(&self) -> Vec<&'static str> {
         self.0.iter().map(|issuer| issuer.key.algorithm()).collect()
     }
 
-    /// Measures each of them once.
-    pub async fn round(&self, bench: &Bench<'_>) -> Result<Vec<Row>> {
-        let signature = bench.signature().await?;
+    /// Measures each of them once. Its limit is echo + verification + signature.
+    pub async fn round(&self, bench: &Bench<'_>) -> Result<Vec<Pair>> {
         let mut rows = Vec::with_capacity(self.0.len());
         for issuer in &self.0 {
-            let (key, (message, signed)) = (issuer.key.public()?, issuer.key.assertion(0)?);
-            let verification = bench.on_the_servers_core(move || verify(&key, &message, &signed)).await?;
-            let pair = bench.pair(&bench.echo, &issuer.target).await?;
-            rows.push(Row { pair, verification, signature });
+            let (key, (message, signed)) = (Arc::new(issuer.key.public()?), issuer.key.assertion(0)?);
+            let signature = bench.signature();
+            let crypto = move || Ok(verification(&key, &message, &signed)? + signature()?);
+            rows.push(bench.pair(&bench.echo, &issuer.target, crypto).await?);
         }
         Ok(rows)
     }
@@ -224,14 +214,9 @@ async fn rule(operator: &Client, (org, account): (&str, &str), key: &Key) -> Res
 }
 
 /// Measures one verification.
-fn verify(key: &ParsedPublicKey, message: &str, signature: &[u8]) -> Result<f64> {
-    let (began, mut verifications) = (own_thread()?, 0.0);
-    while own_thread()? - began < 200_000.0 {
-        for _ in 0..100 {
-            let verified = key.verify_sig(std::hint::black_box(message.as_bytes()), signature);
-            ensure!(verified.is_ok(), "a signature of ours is wrong");
-        }
-        verifications += 100.0;
-    }
-    Ok((own_thread()? - began) / verifications)
+fn verification(key: &ParsedPublicKey, message: &str, signature: &[u8]) -> Result<f64> {
+    each(|| {
+        let verified = key.verify_sig(std::hint::black_box(message.as_bytes()), signature);
+        verified.map_err(|_| anyhow!("a signature of ours is wrong"))
+    })
 }

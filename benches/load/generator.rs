@@ -20,7 +20,7 @@ pub const CONNECTIONS: usize = 8;
 pub const STREAMS: usize = 16;
 
 /// How long the load runs before the measurement starts.
-const RAMP: Duration = Duration::from_millis(300);
+pub const RAMP: Duration = Duration::from_millis(150);
 
 /// Calls of one method, with the messages in turn, starting again after the last one.
 pub struct Calls {

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::progress;
+use crate::federation::Federation;
 use crate::{Bench, Measured, Target};
 
 /// How often the server is sampled, in a second of its CPU time.
@@ -60,14 +61,17 @@ const OF_SYMBOLS: &[(&str, &str)] = &[
 type Parts = Vec<(&'static str, f64)>;
 
 impl Bench<'_> {
-    /// Profiles the echoes, warm exchanges and introspections, and prints what each group takes of a call.
-    pub async fn profile(&self) -> Result<()> {
+    /// Profiles what is measured, and prints what each group takes of a call.
+    pub async fn profile(&self, federation: &Federation<'_>, change: &Target<'_>) -> Result<()> {
         let mut columns = Vec::new();
         for (name, target) in [
             ("echo", &self.echo),
             ("exchange, warm", &self.warm),
             ("short echo", &self.short_echo),
             ("introspection, warm", &self.introspect),
+            ("exchange, cold", &self.cold),
+            ("exchange of an RS256 JWT", federation.first()),
+            ("a change", change),
         ] {
             progress(format_args!("sampling: {name}"));
             columns.push((name, self.sampled(target).await?));
