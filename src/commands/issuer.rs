@@ -6,10 +6,9 @@ use super::{database, keys};
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::config::args::{IssuerCommand, IssuerSetArgs};
-use crate::db;
-use crate::db::events;
 use crate::db::events::{Author, Change, FieldChange};
 use crate::db::pool::Db;
+use crate::db::{self, distribution, events};
 use crate::domain::values::ids::SYSTEM_ORG;
 
 pub(super) async fn run(command: IssuerCommand) -> Result<()> {
@@ -66,7 +65,9 @@ async fn set(args: IssuerSetArgs) -> Result<()> {
             before.clone(),
             Some(text.clone()),
         ));
-        events::record(&mut tx, &Author::server(SYSTEM_ORG), &[change], &clock, clock.now()).await?;
+        let engine = distribution::engine(&mut tx).await?;
+        let author = Author::server(SYSTEM_ORG);
+        events::record(&mut tx, engine, &author, &[change], &clock, clock.now()).await?;
     }
     tx.commit().await?;
     match before {

@@ -11,12 +11,11 @@ use crate::config::args::{KeysArgs, KeysCommand};
 use crate::crypto::peppers;
 use crate::crypto::seal::{MasterKeys, sealed_under};
 use crate::db;
-use crate::db::events::feed::wake;
 use crate::db::events::{Author, Change};
 use crate::db::keys::sealed::Sealed;
 use crate::db::keys::{find_peppers, sealed};
 use crate::db::pool::Db;
-use crate::db::{events, retrying};
+use crate::db::{distribution, events, retrying};
 use crate::domain::values::ids::SYSTEM_ORG;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Reason, Result};
@@ -228,6 +227,7 @@ async fn record(
 ) -> Result<()> {
     let change = Change::of(kind, names.iter().map(|name| name.replace(' ', "/")))
         .subjects(wake_nodes.then_some(Subject::Keys));
-    events::record(tx, &Author::server(SYSTEM_ORG), &[change], clock, clock.now()).await?;
-    if wake_nodes { wake(tx).await } else { Ok(()) }
+    let engine = distribution::engine(&mut *tx).await?;
+    events::record(tx, engine, &Author::server(SYSTEM_ORG), &[change], clock, clock.now()).await?;
+    Ok(())
 }

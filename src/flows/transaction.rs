@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::db::events::feed::wake;
 use crate::db::events::{Actor, Author, Change};
 use crate::db::orgs::Org;
 use crate::db::sqlstate::{self, AtCommit};
@@ -191,10 +190,19 @@ impl<'a> Transaction<'a> {
         self.record_all(&[change]).await
     }
 
-    /// Writes the event and the feed row of each change. Called once in a transaction.
+    /// Writes the event and the feed row of each change, and wakes the other nodes when it commits. Called once in a
+    /// transaction.
     pub async fn record_all(&mut self, changes: &[Change]) -> Result<()> {
         let inner = self.inner.as_mut().expect(OPEN);
-        let written = events::record(inner, &self.author, changes, &self.state.clock, self.now).await?;
+        let written = events::record(
+            inner,
+            self.state.feed.engine(),
+            &self.author,
+            changes,
+            &self.state.clock,
+            self.now,
+        )
+        .await?;
         self.events.extend(written);
         self.touched.extend(changes.iter().flat_map(Change::touched));
         Ok(())
@@ -219,11 +227,8 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Commits, wakes the other nodes, and invalidates at once what was touched on this node.
+    /// Commits, and invalidates at once what was touched on this node.
     pub async fn commit(mut self) -> Result<()> {
-        if !self.touched.is_empty() {
-            wake(&mut self).await?;
-        }
         let outcome = self.inner.take().expect(OPEN).commit().await.map_err(AtCommit::error);
         if let (Ok(()), Some(call)) = (&outcome, &self.author.actor.call) {
             call.facts.add_events(&self.events);

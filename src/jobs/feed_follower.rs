@@ -14,6 +14,7 @@ use super::context::JobContext;
 use super::second_invalidations::SecondInvalidations;
 use crate::clock::{Clock, Jitter};
 use crate::db::connections::Detached;
+use crate::db::distribution::Engine;
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
 use crate::db::pool::{ACQUIRE_TIMEOUT, Db, Pools};
@@ -78,7 +79,7 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
     let mut connection = None;
     let mut lag_logged = false;
     let mut keys_changed = false;
-    let mut seconds = SecondInvalidations::new(feed.is_of_a_cluster());
+    let mut seconds = SecondInvalidations::new(feed.engine() == Engine::Distributed);
     // When the look began that may take several pages.
     let mut look_began = None;
     loop {

@@ -16,7 +16,7 @@ pub struct Feed {
     db: Db,
     /// Its position in the feed; locked by the job that follows it.
     follower: Mutex<Follower>,
-    is_of_a_cluster: bool,
+    engine: Engine,
     began: Instant,
     /// Microseconds after `began` at which the last poll that succeeded was started.
     seen: AtomicU64,
@@ -35,13 +35,13 @@ impl Feed {
     pub async fn begin(db: Db) -> Result<Self> {
         let began = Instant::now();
         let mut connection = db.acquire().await?;
-        let is_of_a_cluster = distribution::engine(&mut connection).await? == Engine::Distributed;
+        let engine = distribution::engine(&mut connection).await?;
         let follower = Follower::begin(&mut connection).await?;
         drop(connection);
         Ok(Self {
             db,
             follower: Mutex::new(follower),
-            is_of_a_cluster,
+            engine,
             began,
             seen: AtomicU64::new(0),
             held_back: AtomicU64::new(NEVER),
@@ -59,9 +59,9 @@ impl Feed {
         self.follower.lock().await
     }
 
-    /// Whether the tables are distributed over workers: a change may be committed a little later than its row here.
-    pub fn is_of_a_cluster(&self) -> bool {
-        self.is_of_a_cluster
+    /// Whether the tables are distributed over workers.
+    pub fn engine(&self) -> Engine {
+        self.engine
     }
 
     /// Whether the database answered the last poll.

@@ -345,12 +345,6 @@ pub async fn events_between(
     Ok(rows.map(|row| (position(row.xid, row.seq, row.event_id), row.event_id.into())).collect())
 }
 
-/// Wakes the nodes when the transaction commits.
-pub async fn wake(tx: &mut PgConnection) -> Result<()> {
-    sqlx::query!("select pg_notify($1, '')", CHANNEL).fetch_one(tx).await?;
-    Ok(())
-}
-
 /// Records which cluster the database is in. In another one than before, as after restoring a
 /// dump, the feed begins a new epoch.
 pub(super) async fn note_system(db: &mut PgConnection) -> Result<()> {

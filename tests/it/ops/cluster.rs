@@ -4,14 +4,18 @@
 //! PostgreSQL's own: they show what `migrate` and `serve` ask and do, not what the engine does.
 
 use std::process::Command;
+use std::time::Duration;
 
 use countersign::db::distribution::{Class, TABLES};
+use countersign::db::events::feed::CHANNEL;
 use countersign::grpc::pb;
+use serde_json::Value;
 use sqlx::PgPool;
+use sqlx::postgres::PgListener;
 
 use crate::harness::{
-    Database, LIMITS, Scratch, TestServer, bootstrap, countersign, fails, serve, start, succeeds, token_for,
-    until,
+    Database, LIMITS, Scratch, TestServer, bootstrap, by_id, countersign, fails, serve, start, succeeds,
+    token_for, until,
 };
 
 /// Before `pg_catalog` in the search path. Like the engine, it distributes no table whose foreign keys are there.
@@ -151,12 +155,8 @@ async fn what_fails_in_the_middle_changes_nothing() {
     assert_eq!((cluster.distributed().await, cluster.keys().await), (26, keys));
 }
 
-#[tokio::test]
-async fn an_invalidation_is_repeated() {
-    let server = TestServer::start().await;
-    let org = server.org().await;
-    let (bot, _) = server.account(&org.id, "bot", &[]).await;
-    let made = org.owner.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
+/// Another node, for which the database is a cluster.
+async fn node_of_a_cluster(server: &TestServer) -> TestServer {
     build(server.database()).await;
     let pool = server.database().pool();
     // All tables, as `migrate` would say it.
@@ -166,7 +166,51 @@ async fn an_invalidation_is_repeated() {
         let insert = "insert into engine.partition values ($1::regclass, $2, $3)";
         sqlx::query(insert).bind(table).bind(column).bind::<i32>(group).execute(&pool).await.unwrap();
     }
-    let node = server.beside(LIMITS).await;
+    server.beside(LIMITS).await
+}
+
+#[tokio::test]
+async fn a_change_is_written_alike_with_and_without_a_cluster() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    let node = node_of_a_cluster(&server).await;
+    let pool = server.database().pool();
+    let mut listener = PgListener::connect_with(&pool).await.unwrap();
+    let mut written = Vec::new();
+    for node in [&server, &node] {
+        let made = org.owner.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
+        let token_id = made.token.unwrap().id;
+        listener.listen(CHANNEL).await.unwrap();
+        node.operator.tokens().revoke_token(by_id(&org.id, &token_id)).await.unwrap();
+        let woken = tokio::time::timeout(Duration::from_secs(60), listener.recv()).await;
+        assert_eq!(woken.expect("nobody is woken").unwrap().channel(), CHANNEL);
+        listener.unlisten(CHANNEL).await.unwrap();
+        // What differs between two such changes is left out.
+        let query = "select to_jsonb(e) - '{event_id,create_time,request_id}'::text[] as event,
+                            to_jsonb(f) - '{event_id,create_time,xid}'::text[] as feed,
+                            f.create_time = e.create_time and f.xid > 0 as alike,
+                            (select jsonb_agg(to_jsonb(r) - 'event_id' - 'create_time' order by r.resource_id)
+                             from event_resources r
+                             where r.event_id = e.event_id and r.create_time = e.create_time) as resources
+                     from events e join feed f on f.event_id = e.event_id and f.org_id = e.org_id
+                     where e.type = 'token.revoked' order by e.create_time desc limit 1";
+        let row: (Value, Value, bool, Value) = sqlx::query_as(query).fetch_one(&pool).await.unwrap();
+        assert!(row.2);
+        let texts = [row.0, row.1, row.3].map(|value| value.to_string().replace(&token_id, "TOKEN"));
+        assert!(texts.iter().all(|text| text.contains("TOKEN")), "{texts:?}");
+        written.push(texts);
+    }
+    assert_eq!(written[0], written[1]);
+}
+
+#[tokio::test]
+async fn an_invalidation_is_repeated() {
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    let (bot, _) = server.account(&org.id, "bot", &[]).await;
+    let made = org.owner.tokens().create_token(token_for(&org.id, &bot.id)).await.unwrap().into_inner();
+    let node = node_of_a_cluster(&server).await;
     let client = node.client(made.secret);
     client.exchange().await.unwrap();
     let loads = node.state.principals.looks();
