@@ -44,6 +44,7 @@ use beside::{Beside, renamed};
 use bytes::Bytes;
 use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::db;
+use countersign::db::distribution::Engine;
 use countersign::db::pool::Db;
 use countersign::db::session::SessionSettings;
 use countersign::db::tokens::principals::LoadedWith;
@@ -355,7 +356,7 @@ struct Round {
     scraped: [Measured; 2],
     /// The CPU time of what a warm exchange counts.
     counting: f64,
-    /// The CPU time of the two reads of a cold exchange, on our side of the connection.
+    /// The CPU time of the statement of a cold exchange, on our side of the connection.
     reads: f64,
 }
 
@@ -545,7 +546,8 @@ impl Bench<'_> {
                     loop {
                         let id = [ids[next.fetch_add(1, Ordering::Relaxed) % ids.len()]];
                         let mut connection = connections.take().await?;
-                        let found = db::tokens::principals::find(&mut connection, &id, None, with);
+                        let found =
+                            db::tokens::principals::find(&mut connection, Engine::Plain, &id, None, with);
                         let found = found.await.map_err(|e| anyhow!("{e:?}"))?;
                         ensure!(matches!(found[..], [Ok(Some(_))]), "one of our tokens was not found");
                         if until.is_none_or(|until| Instant::now() >= until) {

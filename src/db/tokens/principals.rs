@@ -1,7 +1,8 @@
 //! Everything that a credential authenticates with: token, secrets, account, org and grants.
 //!
-//! Tokens take two indexed reads: their orgs, and then everything else, for all tokens of an org at once. An account without a token takes
-//! one read, or two if it is a guest. An owner takes one more: what its org names.
+//! Tokens take one statement of indexed reads, however many they are and of however many orgs; on a cluster one for
+//! their orgs, and one for the tokens of each. An account without a token takes one read, or two if it is a guest. An
+//! owner takes one more: what its org names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::crypto::public_keys::{self, KeyPlace};
 use crate::crypto::seal::MasterKeys;
 use crate::db::accounts::grants::find_named_permissions;
+use crate::db::distribution::Engine;
 use crate::db::orgs::policies::Stored;
 use crate::db::sign_in::sessions;
 use crate::db::{damaged, stored_secret};
@@ -40,8 +42,8 @@ use crate::error::{Error, Result};
 /// An access token with this many permissions is larger than allowed.
 const MAX_NAMED: usize = 1_000;
 
-/// The application permissions that an org names, once they were read.
-type Named = Option<BTreeSet<Permission>>;
+/// The application permissions that orgs name, once they were read.
+type NamedByOrg = HashMap<OrgId, BTreeSet<Permission>>;
 
 /// What was found of a token.
 pub type Found = Result<Option<Credential>>;
@@ -55,28 +57,126 @@ pub struct LoadedWith<'a> {
     pub master: &'a MasterKeys,
 }
 
+/// Reads tokens with everything that belongs to them: those that `$wanted` gives as rows `wanted`, `$id` of which
+/// is asked for, whether or not there is such a token (`$known`). All is of the org `$org`.
+///
+/// A row for each secret: a token has one, or a few while rotations overlap, and to gather them into lists would cost
+/// the database more. Each role stands once, however many grants of it there are.
+///
+/// Token by token: `offset 0` keeps the planner from joining whole tables. It plans once for orgs of all sizes, and
+/// with many small ones it would read all tokens of a large one for a few.
+macro_rules! token_rows {
+    ($wanted:literal, $id:literal, $known:literal, $org:literal, $($given:expr),+) => {
+        sqlx::query_as!(
+            TokenRow,
+            "select " + $id + r#" as "id!", "# + $known + r#" as "is_known!", f.org_id as "org_id!",
+                  f.token_id as "token_id!", f.account_id as "account_id!", f.token_kind as "token_kind!",
+                  f.scopes as "scopes!", f.resources as "resources!", f.allowed_audiences as "allowed_audiences!",
+                  f.purpose as "purpose?", f.allowed_origins as "allowed_origins?",
+                  f.allowed_cidrs as "allowed_cidrs?", f.allowed_client_certs as "allowed_client_certs?",
+                  f.may_manage_tokens as "may_manage_tokens!", f.create_time as "create_time!",
+                  f.renew_time as "renew_time?", f.expire_time as "expire_time?", f.revoked as "revoked!",
+                  f.kind as "kind!", f.username as "username!", f.account_stopped as "account_stopped!",
+                  f.org_stopped as "org_stopped!", f.token_policy as "token_policy?",
+                  f.org_version as "org_version!", f.account_version as "account_version!",
+                  f.secret_number as "secret_number?", f.mac as "mac?", f.pepper_id as "pepper_id?",
+                  f.public_jwk as "public_jwk?", f.sealed as "sealed?", f.secret_end as "secret_end?",
+                  f.secret_use as "secret_use?", f.grants as "grants!", f.roles as "roles!"
+           from "# + $wanted + " cross join lateral (
+               select t.org_id, t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources,
+                      t.allowed_audiences, t.purpose, t.allowed_origins, t.allowed_cidrs, t.allowed_client_certs,
+                      t.may_manage_tokens, t.create_time, t.renew_time, t.expire_time,
+                      t.revoke_time is not null as revoked, a.kind, a.username,
+                      (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
+                          as account_stopped,
+                      (o.suspend_time is not null or o.delete_time is not null) as org_stopped,
+                      o.token_policy::text as token_policy, o.version as org_version, m.version as account_version,
+                      s.secret_number, s.mac, s.pepper_id, s.public_jwk, s.sealed, s.expire_time as secret_end,
+                      greatest(s.create_time, s.last_use_time) as secret_use,
+                      array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
+                            from grants g where g.org_id = " + $org + " and g.account_id = t.account_id) as grants,
+                      array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
+                            where r.org_id = " + $org + " and r.role_id = any(array(
+                                select g.role_id from grants g
+                                where g.org_id = " + $org + " and g.account_id = t.account_id
+                                  and g.role_id is not null
+                            ))) as roles
+               from tokens t
+               join accounts a on a.org_id = " + $org + " and a.account_id = t.account_id
+               join memberships m on m.org_id = " + $org + " and m.account_id = t.account_id
+               join orgs o on o.org_id = " + $org + "
+               left join token_secrets s on s.org_id = " + $org + " and s.token_id = t.token_id
+               where t.org_id = " + $org + " and t.token_id = wanted.token_id
+               offset 0
+           ) f",
+            $($given),+
+        )
+    };
+}
+
 /// Finds the credentials of tokens, in their order, with the policies of their orgs limited by the ceilings.
 ///
 /// Where a token does not exist, the decoy, which is another token, is read in its place: an id that does
 /// not exist must not be refused sooner than a wrong secret of a token that exists.
 pub async fn find(
     db: &mut PgConnection,
+    engine: Engine,
     ids: &[TokenId],
     decoy: Option<(OrgId, TokenId)>,
     with: LoadedWith<'_>,
 ) -> Result<Vec<Found>> {
     let all: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let mut found = match engine {
+        Engine::Plain => find_together(db, &all, decoy, with).await?,
+        Engine::Distributed => find_by_org(db, &all, decoy, with).await?,
+    };
+    Ok(all.iter().map(|id| found.remove(id).transpose()).collect())
+}
+
+/// Reads the credentials of tokens of any orgs, as far as they exist, in one statement.
+async fn find_together(
+    db: &mut PgConnection,
+    ids: &[Uuid],
+    decoy: Option<(OrgId, TokenId)>,
+    with: LoadedWith<'_>,
+) -> Result<HashMap<Uuid, Result<Credential>>> {
+    let rows = token_rows!(
+        "(select asked.id, c.org_id is not null as known, coalesce(c.org_id, $2) as org_id,
+                 case when c.org_id is null then $3 else asked.id end as token_id
+          from unnest($1::uuid[]) as asked (id)
+          left join lateral (
+              select c.org_id from credentials c where c.credential_id = asked.id offset 0
+          ) c on true) as wanted",
+        "wanted.id",
+        "wanted.known",
+        "wanted.org_id",
+        ids,
+        decoy.map(|(org_id, _)| org_id.uuid()),
+        decoy.map(|(_, token_id)| token_id.uuid())
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    Ok(credentials(db, rows, with).await)
+}
+
+/// The same where the tables are distributed: a sharded engine looks ids up by themselves, and reads the tokens of one
+/// org at a time.
+async fn find_by_org(
+    db: &mut PgConnection,
+    ids: &[Uuid],
+    decoy: Option<(OrgId, TokenId)>,
+    with: LoadedWith<'_>,
+) -> Result<HashMap<Uuid, Result<Credential>>> {
     let narrow =
-        sqlx::query!("select credential_id, org_id from credentials where credential_id = any($1)", &all);
+        sqlx::query!("select credential_id, org_id from credentials where credential_id = any($1)", ids);
     let narrow = narrow.fetch_all(&mut *db).await?;
     let mut by_org: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
-    if let Some((org_id, token_id)) = decoy.filter(|_| narrow.len() < all.len()) {
+    if let Some((org_id, token_id)) = decoy.filter(|_| narrow.len() < ids.len()) {
         by_org.entry(org_id.uuid()).or_default().insert(token_id.uuid());
     }
     for row in narrow {
         by_org.entry(row.org_id).or_default().insert(row.credential_id);
     }
-    let mut found = HashMap::with_capacity(all.len());
+    let mut found = HashMap::with_capacity(ids.len());
     for (org_id, token_ids) in by_org {
         let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
         match read_all(db, org_id.into(), &token_ids, with).await {
@@ -89,7 +189,7 @@ pub async fn find(
             }
         }
     }
-    Ok(all.iter().map(|id| found.remove(id).transpose()).collect())
+    Ok(found)
 }
 
 /// Reads the credential of a token of this org.
@@ -105,66 +205,48 @@ async fn read_all(
     token_ids: &[Uuid],
     with: LoadedWith<'_>,
 ) -> Result<HashMap<Uuid, Result<Credential>>> {
-    // A row for each secret: a token has one, or a few while rotations overlap, and to gather them into lists
-    // would cost the database more. Each role stands once, however many grants of it there are.
-    //
-    // Token by token: `offset 0` keeps the planner from joining whole orgs. It plans once for orgs of all sizes, and
-    // with many small ones it would read all tokens of a large one for a few.
-    let query = sqlx::query_as!(
-        TokenRow,
-        r#"select f.token_id, f.account_id, f.token_kind, f.scopes, f.resources, f.allowed_audiences,
-                  f.purpose, f.allowed_origins, f.allowed_cidrs, f.allowed_client_certs, f.may_manage_tokens,
-                  f.create_time, f.renew_time, f.expire_time, f.revoked as "revoked!", f.kind, f.username,
-                  f.account_stopped as "account_stopped!", f.org_stopped as "org_stopped!",
-                  f.token_policy as "token_policy: Json<Stored>", f.org_version, f.account_version,
-                  f.secret_number as "secret_number?", f.mac as "mac?", f.pepper_id as "pepper_id?",
-                  f.public_jwk as "public_jwk?", f.sealed as "sealed?", f.secret_end as "secret_end?",
-                  f.secret_use as "secret_use?", f.grants as "grants!", f.roles as "roles!"
-           from unnest($2::uuid[]) as wanted (token_id)
-           cross join lateral (
-               select t.token_id, t.account_id, t.kind as token_kind, t.scopes, t.resources, t.allowed_audiences,
-                      t.purpose, t.allowed_origins, t.allowed_cidrs, t.allowed_client_certs, t.may_manage_tokens,
-                      t.create_time, t.renew_time, t.expire_time, t.revoke_time is not null as revoked, a.kind,
-                      a.username,
-                      (a.deactivate_time is not null or a.delete_time is not null or m.remove_time is not null)
-                          as account_stopped,
-                      (o.suspend_time is not null or o.delete_time is not null) as org_stopped,
-                      o.token_policy, o.version as org_version, m.version as account_version, s.secret_number,
-                      s.mac, s.pepper_id, s.public_jwk, s.sealed, s.expire_time as secret_end,
-                      greatest(s.create_time, s.last_use_time) as secret_use,
-                      array(select g.right_id || ' ' || coalesce(g.resource, '*') || ' ' || coalesce(g.role_id::text, '')
-                            from grants g where g.org_id = $1 and g.account_id = t.account_id) as grants,
-                      array(select r.role_id::text || ' ' || array_to_string(r.permissions, ' ') from roles r
-                            where r.org_id = $1 and r.role_id = any(array(
-                                select g.role_id from grants g
-                                where g.org_id = $1 and g.account_id = t.account_id and g.role_id is not null
-                            ))) as roles
-               from tokens t
-               join accounts a on a.org_id = $1 and a.account_id = t.account_id
-               join memberships m on m.org_id = $1 and m.account_id = t.account_id
-               join orgs o on o.org_id = $1
-               left join token_secrets s on s.org_id = $1 and s.token_id = t.token_id
-               where t.org_id = $1 and t.token_id = wanted.token_id
-               offset 0
-           ) f"#,
+    let rows = token_rows!(
+        "unnest($2::uuid[]) as wanted (token_id)",
+        "wanted.token_id",
+        "true",
+        "$1",
         org_id.uuid(),
         token_ids
     );
-    let mut of_tokens: HashMap<Uuid, Vec<TokenRow>> = HashMap::with_capacity(token_ids.len());
-    for row in query.fetch_all(&mut *db).await? {
-        of_tokens.entry(row.token_id).or_default().push(row);
+    let rows = rows.fetch_all(&mut *db).await?;
+    Ok(credentials(db, rows, with).await)
+}
+
+/// The credentials in the rows of tokens, by the ids that were asked for.
+async fn credentials(
+    db: &mut PgConnection,
+    rows: Vec<TokenRow>,
+    with: LoadedWith<'_>,
+) -> HashMap<Uuid, Result<Credential>> {
+    let mut of_tokens: HashMap<Uuid, Vec<TokenRow>> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        of_tokens.entry(row.id).or_default().push(row);
     }
     let mut found = HashMap::with_capacity(of_tokens.len());
-    let mut named = None;
-    for (token_id, rows) in of_tokens {
-        // A row that is damaged is no error of the others.
-        found.insert(token_id, credential(db, (org_id, &mut named), rows, with).await);
+    let mut named = NamedByOrg::default();
+    for (id, rows) in of_tokens {
+        let is_known = rows.iter().all(|row| row.is_known);
+        // A decoy takes as long. A row that is damaged is no error of the others.
+        let credential = credential(db, &mut named, rows, with).await;
+        if is_known {
+            found.insert(id, credential);
+        }
     }
-    Ok(found)
+    found
 }
 
 /// A token with one of its secrets, if it has any left.
 struct TokenRow {
+    /// What was asked for: the token, or else an id that does not exist.
+    id: Uuid,
+    /// False for a decoy.
+    is_known: bool,
+    org_id: Uuid,
     token_id: Uuid,
     account_id: Uuid,
     token_kind: String,
@@ -184,7 +266,8 @@ struct TokenRow {
     username: String,
     account_stopped: bool,
     org_stopped: bool,
-    token_policy: Option<Json<Stored>>,
+    /// As JSON. Read with its row: one that is damaged is no error of the others.
+    token_policy: Option<String>,
     org_version: i64,
     account_version: i64,
     secret_number: Option<i32>,
@@ -201,12 +284,13 @@ struct TokenRow {
 /// The credential in the rows of one token.
 async fn credential(
     db: &mut PgConnection,
-    (org_id, named): (OrgId, &mut Named),
+    named: &mut NamedByOrg,
     mut rows: Vec<TokenRow>,
     with: LoadedWith<'_>,
 ) -> Result<Credential> {
     let mut secrets = Vec::with_capacity(rows.len());
     let mut last_use = None;
+    let org_id = rows.first().map(|row| OrgId::from(row.org_id)).ok_or_else(no_rows)?;
     for row in &mut rows {
         last_use = last_use.max(row.secret_use);
         let Some(number) = row.secret_number else { continue };
@@ -220,13 +304,15 @@ async fn credential(
         secrets.push(Secret { number, expire_time: row.secret_end, proof });
     }
     secrets.sort_unstable_by_key(|secret| secret.number);
-    let row = rows.pop().ok_or_else(|| Error::internal("a token without a row"))?;
+    let row = rows.pop().ok_or_else(no_rows)?;
     let path = |text: &String| ResourcePath::parse(text).map_err(damaged("resource path"));
     let audience = |text: &String| Audience::parse(text).map_err(damaged("audience"));
     let network = |text: &String| Network::parse(text).map_err(damaged("network"));
     let certificate = |text: &String| AllowedCertificate::parse(text).map_err(damaged("client certificate"));
     let origin = |text: &String| WebOrigin::parse(text).map_err(damaged("web origin"));
     let purpose = |text: String| Purpose::parse(&text).map_err(damaged("purpose"));
+    let policy = row.token_policy.map(|json| serde_json::from_str::<Stored>(&json)).transpose();
+    let policy = policy.map_err(|error| Error::internal(format!("a stored policy is damaged: {error}")))?;
     Ok(Credential {
         credential_id: TokenId::from(row.token_id).into(),
         account: Member {
@@ -240,7 +326,7 @@ async fn credential(
             org_version: row.org_version,
             account_version: row.account_version,
             held: held(db, (org_id, named), &row.grants, &row.roles).await?,
-            rules: rules(row.token_policy.as_deref(), with.ceilings)?,
+            rules: rules(policy.as_ref(), with.ceilings)?,
         },
         kind: TokenKind::parse(&row.token_kind)
             .ok_or_else(|| Error::internal("a stored token kind is unknown"))?,
@@ -269,6 +355,10 @@ async fn credential(
         tied_to: None,
         federated: None,
     })
+}
+
+fn no_rows() -> Error {
+    Error::internal("a token without a row")
 }
 
 /// The public key in this place. One without our seal is not trusted: it may have been written by others.
@@ -326,7 +416,7 @@ fn permissions<C: FromIterator<Permission>>(texts: &[String]) -> Result<C> {
 /// permissions. Only an owner's list needs the application permissions that the org names.
 async fn held(
     db: &mut PgConnection,
-    (org_id, named): (OrgId, &mut Named),
+    (org_id, named): (OrgId, &mut NamedByOrg),
     grants: &[String],
     roles: &[String],
 ) -> Result<Arc<Held>> {
@@ -348,12 +438,14 @@ async fn held(
         })
     };
     let grants: Vec<HeldGrant> = grants.iter().map(grant).collect::<Result<_>>()?;
-    let named_by_org = match (owns_something(&grants), &*named) {
+    let named_by_org = match (owns_something(&grants), named.get(&org_id)) {
         (false, _) => BTreeSet::new(),
         (true, Some(known)) => known.clone(),
         (true, None) => {
-            let found = find_named_permissions(db, org_id, MAX_NAMED).await?.into_iter().collect();
-            named.insert(found).clone()
+            let found: BTreeSet<_> =
+                find_named_permissions(db, org_id, MAX_NAMED).await?.into_iter().collect();
+            named.insert(org_id, found.clone());
+            found
         }
     };
     Ok(Held::new(grants, named_by_org).into())
@@ -417,7 +509,7 @@ pub async fn find_member(
         org_stopped: row.org_stopped || home.org_stopped,
         org_version: row.org_version,
         account_version: row.account_version,
-        held: held(db, (org_id, &mut None), &row.grants, &row.roles).await?,
+        held: held(db, (org_id, &mut NamedByOrg::default()), &row.grants, &row.roles).await?,
         rules: rules(row.token_policy.as_deref(), ceilings)?,
     }))
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::crypto::seal::MasterKeys;
 use crate::db::connections::Connection;
+use crate::db::distribution::Engine;
 use crate::db::pool::Db;
 use crate::db::tokens::principals::{self, Found, LoadedWith};
 use crate::domain::access::credential::Credential;
@@ -21,7 +22,7 @@ use crate::state::locks::lock;
 
 /// How long one load from the database may take.
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many tokens are read together. They may be of as many orgs, each of which takes a round trip.
+/// How many tokens are read together. They may be of as many orgs, each of which takes a round trip on a cluster.
 const BATCH: usize = 16;
 
 type Outcome = Result<Option<Credential>, Reason>;
@@ -30,6 +31,7 @@ type Outcome = Result<Option<Credential>, Reason>;
 pub(super) struct TokenLoads {
     waiting: Mutex<VecDeque<Waiting>>,
     connections: Db,
+    engine: Engine,
     /// The token that was read last, used as a decoy for ids that do not exist.
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     ceilings: Ceilings,
@@ -43,8 +45,14 @@ struct Waiting {
 }
 
 impl TokenLoads {
-    pub(super) fn new(connections: Db, ceilings: Ceilings, master: Arc<MasterKeys>) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), connections, decoy: Mutex::default(), ceilings, master })
+    pub(super) fn new(
+        connections: Db,
+        engine: Engine,
+        ceilings: Ceilings,
+        master: Arc<MasterKeys>,
+    ) -> Arc<Self> {
+        let (waiting, decoy) = Default::default();
+        Arc::new(Self { waiting, connections, engine, decoy, ceilings, master })
     }
 
     /// The credential of a token; none if there is no such token. How long that may take is for the caller to
@@ -130,7 +138,7 @@ impl TokenLoads {
     async fn find(&self, connection: &mut Connection, ids: &[TokenId]) -> Result<Vec<Found>> {
         let decoy = *lock(&self.decoy);
         let with = LoadedWith { ceilings: &self.ceilings, master: &self.master };
-        let found = principals::find(connection, ids, decoy, with).await?;
+        let found = principals::find(connection, self.engine, ids, decoy, with).await?;
         if let Some(credential) = found.iter().flatten().flatten().next()
             && let CredentialId::Token(id) = credential.credential_id
         {

@@ -145,7 +145,7 @@ impl Principals {
             batches: Batches::default(),
             places: Semaphore::new(MAX_LOADS),
             loads: loads.clone(),
-            tokens: TokenLoads::new(loads, limits.tokens.into(), master.clone()),
+            tokens: TokenLoads::new(loads, feed.engine(), limits.tokens.into(), master.clone()),
             looks: AtomicU64::new(0),
             counts: metrics::Cache::default(),
             feed,
