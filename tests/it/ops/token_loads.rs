@@ -2,17 +2,21 @@
 
 use countersign::clock::random;
 use countersign::db::distribution::Engine;
-use countersign::db::tokens::principals::{LoadedWith, find};
+use countersign::db::tokens::principals::{Found, LoadedWith, find};
+use countersign::domain::access::member::Member;
 use countersign::domain::tokens::policy::Ceilings;
 use countersign::domain::values::ids::{OrgId, TokenId};
+use countersign::domain::values::kinds::TokenKind;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
+use countersign::error::Reason;
 use countersign::grpc::pb;
 use sqlx::{AssertSqlSafe, Connection as _};
+use time::{OffsetDateTime, UtcDateTime};
 use tokio::task::JoinSet;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::harness::{Client, TestServer, until};
+use crate::harness::{Client, TestServer, by_id, rotate_token, token_for, until};
 
 /// More than two connections read at once.
 const EACH: usize = 10;
@@ -76,6 +80,68 @@ async fn loads_that_wait_get_their_own_whatever_the_others_get() {
         assert_eq!(exchanged(&client, token).await, expected);
     }
     until(async || server.state.pools.loads.count().1 == 0).await;
+}
+
+/// What a load found of a token, as far as it can be compared.
+type Seen = (Member, TokenKind, Vec<(i32, Option<OffsetDateTime>)>, bool, bool, UtcDateTime);
+
+fn seen(found: Found) -> Result<Option<Seen>, Reason> {
+    let found = found.map_err(|error| error.reason())?;
+    Ok(found.map(|found| {
+        let secrets = found.secrets.iter().map(|secret| (secret.number, secret.expire_time)).collect();
+        (found.account, found.kind, secrets, found.may_manage_tokens, found.revoked, found.last_use)
+    }))
+}
+
+#[tokio::test]
+async fn tokens_are_found_alike_with_and_without_a_cluster() {
+    let server = TestServer::start().await;
+    let (one, other, damaged) = (server.org().await, server.org().await, server.org().await);
+    let (mut ids, mut unknown) = (Vec::new(), Vec::new());
+    for org in [&one, &other, &damaged] {
+        for name in ["a", "b"] {
+            let (account, _) = server.account(&org.id, name, &[("invoices.read", "*")]).await;
+            let mut tokens = org.owner.tokens();
+            for _ in 0..2 {
+                let made = tokens.create_token(token_for(&org.id, &account.id)).await.unwrap().into_inner();
+                ids.push(made.token.unwrap().id);
+            }
+            let [.., rotated, revoked] = &ids[..] else { panic!("two were made") };
+            tokens.rotate_token(rotate_token(&org.id, rotated, Some(3_600))).await.unwrap();
+            tokens.revoke_token(by_id(&org.id, revoked)).await.unwrap();
+        }
+        let made = org.owner.tokens().create_token(token_for(&org.id, &org.owner_id)).await.unwrap();
+        ids.push(made.into_inner().token.unwrap().id);
+        unknown.push(TokenId::from_u128(u128::from_be_bytes(random())));
+    }
+    let ids: Vec<TokenId> = ids.iter().map(|id| TokenId::parse(id).unwrap()).chain(unknown).collect();
+    let db = server.database().pool();
+    let policy = "update orgs set token_policy = '{\"allowed_audiences\": 7}' where org_id = $1";
+    sqlx::query(policy).bind(OrgId::parse(&damaged.id).unwrap().uuid()).execute(&db).await.unwrap();
+    let (ceilings, master) = (Ceilings::default(), &server.state.keyring.master);
+    let with = LoadedWith { ceilings: &ceilings, master };
+    let mut connection = server.state.pools.loads.take().await.unwrap();
+    let place = (OrgId::parse(&one.id).unwrap(), ids[0]);
+    for decoy in [None, Some(place)] {
+        let mut all = Vec::new();
+        for engine in [Engine::Plain, Engine::Distributed] {
+            let found = find(&mut connection, engine, &ids, decoy, with).await.unwrap();
+            all.push(found.into_iter().map(seen).collect::<Vec<_>>());
+        }
+        let [plain, distributed] = &all[..] else { panic!("two engines") };
+        assert_eq!(plain, distributed);
+        for (place, found) in plain.iter().enumerate() {
+            match place {
+                0..10 => assert!(matches!(found, Ok(Some(_))), "{place}: {found:?}"),
+                10..15 => assert_eq!(*found, Err(Reason::Internal)),
+                _ => assert_eq!(*found, Ok(None)),
+            }
+        }
+        // The one that was rotated has two secrets; the one after it is revoked.
+        let Ok(Some((_, _, secrets, _, false, _))) = &plain[0] else { panic!("{:?}", plain[0]) };
+        assert_eq!(secrets.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+        assert!(matches!(plain[1], Ok(Some((.., true, _)))));
+    }
 }
 
 /// In an org of many tokens beside hundreds of small ones, which a plan for all of them has in mind.
