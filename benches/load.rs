@@ -522,6 +522,8 @@ impl Bench<'_> {
     /// The statements of a load that is alone. Measured before any other load: what the servers write after one
     /// would count as well.
     async fn statements(&self) -> Result<f64> {
+        // An idle session reports what it did after ten seconds.
+        tokio::time::sleep(Duration::from_secs(11)).await;
         let before = transactions(self.db).await?;
         let (_, loads) = self.reads().await?;
         // The statistics of a session are complete once it has ended.

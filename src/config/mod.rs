@@ -8,8 +8,8 @@ mod urls;
 
 pub use appearance::{Appearance, Colour, Image, LinkUrl};
 pub use settings::{
-    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, FederationSettings, PasswordHashing,
-    ServerLimits, SigningAlgorithm, TlsSettings, TokenLimits,
+    AccessLogLevel, ClientAuth, ConnectionLimits, CredentialLimits, DatabaseAnswers, FederationSettings,
+    PasswordHashing, ServerLimits, SigningAlgorithm, TlsSettings, TokenLimits,
 };
 pub(crate) use settings::{ListenAddress, LogFormat, LogSettings};
 pub(crate) use urls::DatabaseUrl;

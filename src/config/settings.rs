@@ -24,6 +24,7 @@ pub struct ServerLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
+    pub database_answers: DatabaseAnswers,
     /// Whether the database wakes the server at each change (`LISTEN`).
     pub feed_listen: bool,
     /// How often the buffered last uses of tokens are written.
@@ -67,11 +68,27 @@ impl ServerLimits {
             cache_size: self.cache_size,
             cache_max_age: self.cache_max_age,
             outage_grace: self.outage_grace,
+            database_answers: self.database_answers,
             tokens: self.tokens,
             passwords: self.passwords,
             federation: self.federation.clone(),
         }
     }
+}
+
+/// How long the database may take to answer what calls wait for, before it counts as unavailable.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseAnswers {
+    /// A poll of the feed.
+    pub poll: Duration,
+    /// A load of a credential.
+    pub load: Duration,
+}
+
+impl DatabaseAnswers {
+    /// Those of a server. A poll and the second between two of them are less than the 2 s of silence after which cached
+    /// entries are loaded again: a database that hangs is known to be unavailable before any call waits for it.
+    pub const SOON: Self = Self { poll: Duration::from_secs(1), load: Duration::from_secs(1) };
 }
 
 /// How many connections clients may have, and how long each may do what.
@@ -135,6 +152,7 @@ pub struct CredentialLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
+    pub database_answers: DatabaseAnswers,
     /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,
     pub passwords: PasswordHashing,
@@ -147,6 +165,7 @@ impl CredentialLimits {
         cache_size: 0,
         cache_max_age: Duration::ZERO,
         outage_grace: Duration::ZERO,
+        database_answers: DatabaseAnswers::SOON,
         tokens: TokenLimits::WIDEST,
         passwords: PasswordHashing::FLOOR,
         federation: FederationSettings::OFF,

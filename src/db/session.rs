@@ -14,7 +14,7 @@ pub struct SessionSettings {
 
 impl SessionSettings {
     /// The same with a shorter time limit.
-    pub(super) fn at_most(self, limit: Duration) -> Self {
+    pub fn at_most(self, limit: Duration) -> Self {
         Self { statement_timeout: Some(self.statement_timeout.map_or(limit, |own| own.min(limit))), ..self }
     }
 

@@ -28,8 +28,6 @@ use crate::state::keyring::Keyring;
 use crate::state::principals::Principals;
 use crate::state::streams::Streams;
 
-/// How long a poll may take before the database counts as unavailable.
-const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often an unavailable database is polled. One that comes back just after a failing poll
 /// began is found by the next one: recovery takes at most 2 s.
 const RETRY: Duration = Duration::from_millis(200);
@@ -48,10 +46,6 @@ struct FollowedBy {
 }
 
 /// Follows the feed. Also woken by notifications, where the context says so.
-///
-/// The period together with the time that a poll may take is less than the 2 s of silence after
-/// which cached entries are loaded again: a database that hangs is known to be unavailable before
-/// any call waits for it.
 pub(super) async fn run(context: JobContext, period: Duration) {
     let state = &context.state;
     let followed_by = FollowedBy {
@@ -90,7 +84,9 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
             followed_by.cors_origins.invalidate(&due);
             keys_changed |= due.contains(&Subject::Keys);
         }
-        match timeout(POLL_TIMEOUT, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await {
+        match timeout(feed.poll_timeout(), poll(&followed_by.pools.feed, &mut connection, &mut follower))
+            .await
+        {
             Ok(Ok(news)) => {
                 apply(&followed_by, news, &follower, &mut keys_changed, &mut seconds).await;
                 if !feed.answers() {

@@ -17,6 +17,7 @@ pub struct Feed {
     /// Its position in the feed; locked by the job that follows it.
     follower: Mutex<Follower>,
     engine: Engine,
+    poll_timeout: Duration,
     began: Instant,
     /// Microseconds after `began` at which the last poll that succeeded was started.
     seen: AtomicU64,
@@ -32,7 +33,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn begin(db: Db) -> Result<Self> {
+    pub async fn begin(db: Db, poll_timeout: Duration) -> Result<Self> {
         let began = Instant::now();
         let mut connection = db.acquire().await?;
         let engine = distribution::engine(&mut connection).await?;
@@ -42,6 +43,7 @@ impl Feed {
             db,
             follower: Mutex::new(follower),
             engine,
+            poll_timeout,
             began,
             seen: AtomicU64::new(0),
             held_back: AtomicU64::new(NEVER),
@@ -57,6 +59,11 @@ impl Feed {
     /// Its position in the feed, for as long as the guard is held.
     pub async fn follower(&self) -> MutexGuard<'_, Follower> {
         self.follower.lock().await
+    }
+
+    /// How long a poll may take before the database counts as unavailable.
+    pub fn poll_timeout(&self) -> Duration {
+        self.poll_timeout
     }
 
     /// Whether the tables are distributed over workers.

@@ -13,7 +13,9 @@ use super::keys::RotationArgs;
 use super::network::network;
 use super::observation::ObservationArgs;
 use super::size::{MIB, TIB, size};
-use crate::config::{ConnectionLimits, ListenAddress, PasswordHashing, ServerLimits, TokenLimits};
+use crate::config::{
+    ConnectionLimits, DatabaseAnswers, ListenAddress, PasswordHashing, ServerLimits, TokenLimits,
+};
 
 /// All limits and switches of a server.
 #[derive(Args, Clone, Debug)]
@@ -69,6 +71,7 @@ impl From<ServerArgs> for ServerLimits {
             request_timeout: requests.request_timeout,
             drain_timeout: listening.drain_timeout,
             shutdown_delay: listening.shutdown_delay,
+            database_answers: DatabaseAnswers::SOON,
             connections: ConnectionLimits {
                 max: clients.max_connections,
                 first_request_timeout: clients.first_request_timeout,

@@ -19,8 +19,6 @@ use crate::state::locks::lock;
 
 /// How many ids one query asks for.
 const BATCH: usize = 1_000;
-/// How long one query may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
 
 type Outcome = Result<bool, Reason>;
 
@@ -35,11 +33,11 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Whether a credential or a code has this id.
+    /// Whether a credential or a code has this id. A query may take so long.
     ///
     /// # Errors
     /// `DATABASE_UNAVAILABLE`.
-    pub async fn exists(&self, db: &Db, id: Uuid) -> Outcome {
+    pub async fn exists(&self, db: &Db, id: Uuid, limit: Duration) -> Outcome {
         loop {
             let (answer, mut outcome) = oneshot::channel();
             self.queue().push_back((id, answer));
@@ -51,14 +49,14 @@ impl Batches {
                         // The call that asked for it was dropped: the next one asks again.
                         Err(_) => break,
                     },
-                    _turn = self.turn.lock() => self.ask(db).await,
+                    _turn = self.turn.lock() => self.ask(db, limit).await,
                 }
             }
         }
     }
 
     /// Asks for the ids that have waited longest.
-    async fn ask(&self, db: &Db) {
+    async fn ask(&self, db: &Db, limit: Duration) {
         let batch: Vec<_> = {
             let mut queue = self.queue();
             let count = queue.len().min(BATCH);
@@ -72,7 +70,7 @@ impl Batches {
             let mut connection = db.take().await?;
             db::tokens::credentials::find_existing(&mut connection, &ids).await
         };
-        let found = tokio::time::timeout(TIMEOUT, find).await;
+        let found = tokio::time::timeout(limit, find).await;
         let found: Result<HashSet<Uuid>, Reason> = match found {
             Ok(Ok(found)) => Ok(found.into_iter().collect()),
             Ok(Err(error)) => {

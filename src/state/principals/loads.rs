@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::config::CredentialLimits;
 use crate::crypto::seal::MasterKeys;
 use crate::db::connections::Connection;
 use crate::db::distribution::Engine;
@@ -20,8 +21,6 @@ use crate::domain::values::ids::{CredentialId, OrgId, TokenId};
 use crate::error::{Error, Reason, Result};
 use crate::state::locks::lock;
 
-/// How long one load from the database may take.
-pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many tokens are read together. They may be of as many orgs, each of which takes a round trip on a cluster.
 const BATCH: usize = 16;
 
@@ -32,6 +31,8 @@ pub(super) struct TokenLoads {
     waiting: Mutex<VecDeque<Waiting>>,
     connections: Db,
     engine: Engine,
+    /// How long one load from the database may take.
+    limit: Duration,
     /// The token that was read last, used as a decoy for ids that do not exist.
     decoy: Mutex<Option<(OrgId, TokenId)>>,
     ceilings: Ceilings,
@@ -48,11 +49,12 @@ impl TokenLoads {
     pub(super) fn new(
         connections: Db,
         engine: Engine,
-        ceilings: Ceilings,
+        limits: &CredentialLimits,
         master: Arc<MasterKeys>,
     ) -> Arc<Self> {
         let (waiting, decoy) = Default::default();
-        Arc::new(Self { waiting, connections, engine, decoy, ceilings, master })
+        let (limit, ceilings) = (limits.database_answers.load, limits.tokens.into());
+        Arc::new(Self { waiting, connections, engine, limit, decoy, ceilings, master })
     }
 
     /// The credential of a token; none if there is no such token. How long that may take is for the caller to
@@ -105,7 +107,7 @@ impl TokenLoads {
     async fn read(&self, mut connection: Connection, mut batch: Vec<Waiting>) {
         while !batch.is_empty() {
             let ids: Vec<TokenId> = batch.iter().map(|waiting| waiting.id).collect();
-            let found = tokio::time::timeout(LOAD_TIMEOUT, self.find(&mut connection, &ids)).await;
+            let found = tokio::time::timeout(self.limit, self.find(&mut connection, &ids)).await;
             if connection.is_dropped() {
                 // What was read may be of the former database: it is read again.
                 match self.connections.take().await {

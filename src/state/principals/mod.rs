@@ -52,7 +52,7 @@ use cache::Cache;
 use entry::{Key, Known, Loaded};
 use failures::Failures;
 use index::Flight;
-use loads::{LOAD_TIMEOUT, TokenLoads};
+use loads::TokenLoads;
 
 /// How far behind the feed may be before an entry is loaded again on use.
 const MAX_LAG: Duration = Duration::from_secs(2);
@@ -145,7 +145,7 @@ impl Principals {
             batches: Batches::default(),
             places: Semaphore::new(MAX_LOADS),
             loads: loads.clone(),
-            tokens: TokenLoads::new(loads, feed.engine(), limits.tokens.into(), master.clone()),
+            tokens: TokenLoads::new(loads, feed.engine(), &limits, master.clone()),
             looks: AtomicU64::new(0),
             counts: metrics::Cache::default(),
             feed,
@@ -246,7 +246,7 @@ impl Principals {
             return Ok(true);
         }
         self.counts.batched.one();
-        let exists = self.batches.exists(&self.loads, id).await?;
+        let exists = self.batches.exists(&self.loads, id, self.limits.database_answers.load).await?;
         if !exists {
             self.failures.note_unknown();
         }
@@ -389,7 +389,7 @@ impl Principals {
             flight.start();
             self.looks.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
-            let found = tokio::time::timeout(LOAD_TIMEOUT, self.look(key)).await;
+            let found = tokio::time::timeout(self.limits.database_answers.load, self.look(key)).await;
             let found = found.map_err(|_| Reason::DatabaseUnavailable)?.map_err(|error| {
                 tracing::warn!(?error, "credential not loaded");
                 error.reason()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::config::ServerLimits;
+use countersign::config::{DatabaseAnswers, ServerLimits};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
 use countersign::grpc::pb;
@@ -43,8 +43,12 @@ async fn an_outage_of_the_database_lets_nothing_be_used_twice() {
     let (live, signer) = (LiveIssuer::start().await, Signer::ed25519());
     live.publish(&[("1", &signer)]);
     // A call that hangs is answered while the database is still away, with that as the reason.
-    let limits =
-        ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(12), ..live.limits() };
+    let limits = ServerLimits {
+        outage_grace: GRACE,
+        request_timeout: Duration::from_secs(12),
+        database_answers: DatabaseAnswers::SOON,
+        ..live.limits()
+    };
     let unused = Arc::new(Database::create_empty().await);
     let master = MasterKeys::new_file().as_str().into();
     let server = TestServer::on(proxy.options("postgres"), unused, master, None, limits).await;

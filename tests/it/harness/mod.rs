@@ -24,11 +24,12 @@ use std::time::{Duration, Instant};
 use countersign::clock::Clock;
 use countersign::commands::bootstrap;
 use countersign::config::{
-    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, FederationSettings, PasswordHashing,
-    ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
+    AccessLogLevel, Appearance, ClientAuth, ConnectionLimits, DatabaseAnswers, FederationSettings,
+    PasswordHashing, ServerLimits, SigningAlgorithm, TokenLimits, WebUrl,
 };
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::keys::sealed::Sealed;
+use countersign::db::pool::Db;
 use countersign::db::session::SessionSettings;
 use countersign::domain::federation::ceiling::Ceiling;
 use countersign::grpc::pb;
@@ -82,6 +83,8 @@ pub const LIMITS: ServerLimits = ServerLimits {
     cache_max_age: Duration::from_secs(600),
     signing_key_lifetime: Duration::from_secs(30 * 24 * 3_600),
     outage_grace: Duration::from_secs(60),
+    // A busy machine may hold the database up for longer than a server waits for it.
+    database_answers: DatabaseAnswers { poll: Duration::from_secs(20), load: Duration::from_secs(20) },
     last_use_interval: Duration::from_secs(30),
     max_message_size: 1 << 20,
     max_header_size: 16 << 10,
@@ -324,8 +327,10 @@ impl TestServer {
         let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let settings =
             SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
-        let pools =
-            Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
+        let (connections, loading) = (limits.database_connections, limits.database_load_connections);
+        let mut pools = Pools::open(&options, connections, loading, settings);
+        // Its statements may take as long as it waits for them, and a little longer.
+        pools.loads = Db::lazy(options, loading, settings.at_most(2 * limits.database_answers.load));
         let state = State::open(
             pools,
             read_keys(&master),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::commands::dev::connect_options;
-use countersign::config::ServerLimits;
+use countersign::config::{DatabaseAnswers, ServerLimits};
 use countersign::crypto::seal::MasterKeys;
 use countersign::db::schema;
 use countersign::domain::access::member::Member;
@@ -36,7 +36,12 @@ use crate::harness::{
 const GRACE: Duration = Duration::from_secs(15);
 fn limits() -> ServerLimits {
     // A call that hangs is answered while the database is still down, with that as the reason.
-    ServerLimits { outage_grace: GRACE, request_timeout: Duration::from_secs(12), ..LIMITS }
+    ServerLimits {
+        outage_grace: GRACE,
+        request_timeout: Duration::from_secs(12),
+        database_answers: DatabaseAnswers::SOON,
+        ..LIMITS
+    }
 }
 
 /// A server on a PostgreSQL of its own, which may be shut down and killed, and whose connection may
