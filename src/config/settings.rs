@@ -24,6 +24,7 @@ pub struct ServerLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
+    /// How long the database may take to answer what calls wait for.
     pub database_answers: DatabaseAnswers,
     /// Whether the database wakes the server at each change (`LISTEN`).
     pub feed_listen: bool,
@@ -152,6 +153,7 @@ pub struct CredentialLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
+    /// How long the database may take to answer what calls wait for.
     pub database_answers: DatabaseAnswers,
     /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,
