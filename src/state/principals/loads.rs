@@ -88,12 +88,18 @@ impl TokenLoads {
         }
     }
 
-    /// Those that have waited longest.
+    /// Those that have waited longest; none where nobody waits.
     fn next(&self) -> Vec<Waiting> {
-        let mut waiting = lock(&self.waiting);
-        let count = waiting.len().min(BATCH);
-        // A call may have ended.
-        waiting.drain(..count).filter(|waiting| !waiting.answer.is_closed()).collect()
+        let (mut waiting, mut batch) = (lock(&self.waiting), Vec::new());
+        while batch.len() < BATCH
+            && let Some(next) = waiting.pop_front()
+        {
+            // Many calls may have ended while they waited: those behind them are next.
+            if !next.answer.is_closed() {
+                batch.push(next);
+            }
+        }
+        batch
     }
 
     /// Takes a token out that was not read yet. False if it is being read.
