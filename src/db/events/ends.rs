@@ -48,6 +48,16 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// The revocations; none where there are none, as the feed stores it.
+    pub(super) fn stored_revocations(&self) -> Option<&[Stored]> {
+        (!self.revocations.is_empty()).then_some(&*self.revocations)
+    }
+
+    /// The other orgs; none where there are none, as the feed stores it.
+    pub(super) fn other_orgs(&self) -> Option<&[Uuid]> {
+        (!self.orgs.is_empty()).then_some(&*self.orgs)
+    }
+
     /// When the first of them ends that ends later than the change.
     pub(super) fn effective_time(&self) -> Option<OffsetDateTime> {
         self.revocations.iter().filter_map(|stored| time(stored.from?)).min()

@@ -330,6 +330,7 @@ pub async fn record(
     now: OffsetDateTime,
 ) -> Result<Vec<EventId>> {
     let mut events = Vec::with_capacity(changes.len());
+    let server = Actor::default();
     for (seq, change) in changes.iter().enumerate() {
         let org_id = change.org_id.unwrap_or(author.org_id);
         let ended = ends::Recorded {
@@ -339,12 +340,11 @@ pub async fn record(
         };
         let told = ends::find(&mut *tx, org_id, ended, now).await?;
         let event_id = clock.new_id::<EventId>();
-        let nobody = Actor::default();
         let row = Row {
             seq: seq as i32,
             org_id: org_id.uuid(),
             event_id: event_id.uuid(),
-            actor: if change.by_the_server { &nobody } else { &author.actor },
+            actor: if change.by_the_server { &server } else { &author.actor },
             subjects: change.subjects.iter().map(Subject::to_string).collect(),
             change,
             told,
@@ -371,43 +371,56 @@ struct Row<'a> {
     now: OffsetDateTime,
 }
 
+/// Writes the event and its resources: a statement that goes on with `$open` before the resources, and with `$rest`
+/// behind them.
+macro_rules! event {
+    ($row:expr, $open:literal, $rest:literal $(, $more:expr)*) => {
+        sqlx::query!(
+            "with written as (
+                 insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
+                                     resource_ids, changes, address, request_id, create_time)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                 returning org_id, event_id, create_time
+             )" + $open + "
+             insert into event_resources (org_id, resource_id, create_time, event_id)
+             select written.org_id, named.resource_id, written.create_time, written.event_id
+             from written cross join unnest($8::text[]) as named (resource_id)
+             on conflict on constraint event_resources_pk do nothing" + $rest,
+            $row.org_id,
+            $row.event_id,
+            $row.change.kind,
+            $row.actor.account_id.map(AccountId::uuid),
+            $row.actor.impersonator_id.map(AccountId::uuid),
+            $row.actor.operator,
+            $row.actor.credential_id.map(CredentialId::uuid),
+            &$row.change.resource_ids,
+            Json(&$row.change.fields) as _,
+            $row.actor.address,
+            $row.actor.request_id,
+            $row.now
+            $(, $more)*
+        )
+    };
+}
+
 impl Row<'_> {
     /// Writes the event, its resources and the feed row in one statement: a change is one round trip shorter.
-    async fn write(self, tx: &mut PgConnection) -> Result<()> {
-        let Self { seq, org_id, event_id, actor, subjects, change, told, now } = self;
-        let query = sqlx::query!(
-            r#"with written as (
-                   insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
-                                       resource_ids, changes, address, request_id, create_time)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-               ), named as (
-                   insert into event_resources (org_id, resource_id, create_time, event_id)
-                   select $1, named.resource_id, $12, $2 from unnest($8::text[]) as named (resource_id)
-                   on conflict on constraint event_resources_pk do nothing
-               )
+    async fn write(&self, tx: &mut PgConnection) -> Result<()> {
+        let query = event!(
+            self,
+            ", named as (",
+            r#")
                insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time, revocations, told,
                                  effective_time)
                values ((select feed_epoch from deployment), pg_current_xact_id()::text::bigint, $13, $1, $2, $3, $14,
                        $12, $15, $16, $17)
                returning case when $18 then pg_notify($19, '')::text end as "woken?""#,
-            org_id,
-            event_id,
-            change.kind,
-            actor.account_id.map(AccountId::uuid),
-            actor.impersonator_id.map(AccountId::uuid),
-            actor.operator,
-            actor.credential_id.map(CredentialId::uuid),
-            &change.resource_ids,
-            Json(&change.fields) as _,
-            actor.address,
-            actor.request_id,
-            now,
-            seq,
-            &subjects,
-            (!told.revocations.is_empty()).then_some(Json(&told.revocations)) as _,
-            (!told.orgs.is_empty()).then_some(&*told.orgs),
-            told.effective_time(),
-            !subjects.is_empty(),
+            self.seq,
+            &self.subjects,
+            self.told.stored_revocations().map(Json) as _,
+            self.told.other_orgs(),
+            self.told.effective_time(),
+            !self.subjects.is_empty(),
             CHANNEL
         );
         query.fetch_one(tx).await?;
@@ -416,35 +429,10 @@ impl Row<'_> {
 
     /// The same where the tables of orgs are distributed, and the feed is not: a sharded engine does not write both in
     /// one statement.
-    async fn write_apart(self, tx: &mut PgConnection) -> Result<()> {
-        let Self { seq, org_id, event_id, actor, subjects, change, told, now } = self;
-        // One statement for the event and its resources. The second part is a COPY, by which the commit of a change
-        // becomes one in two phases, also where its other rows are on one shard.
-        let event = sqlx::query!(
-            "with written as (
-                 insert into events (org_id, event_id, type, actor_id, impersonator_id, operator, credential_id,
-                                     resource_ids, changes, address, request_id, create_time)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-                 returning org_id, event_id, create_time
-             )
-             insert into event_resources (org_id, resource_id, create_time, event_id)
-             select written.org_id, named.resource_id, written.create_time, written.event_id
-             from written cross join unnest($8::text[]) as named (resource_id)
-             on conflict on constraint event_resources_pk do nothing",
-            org_id,
-            event_id,
-            change.kind,
-            actor.account_id.map(AccountId::uuid),
-            actor.impersonator_id.map(AccountId::uuid),
-            actor.operator,
-            actor.credential_id.map(CredentialId::uuid),
-            &change.resource_ids,
-            Json(&change.fields) as _,
-            actor.address,
-            actor.request_id,
-            now
-        );
-        event.execute(&mut *tx).await?;
+    async fn write_apart(&self, tx: &mut PgConnection) -> Result<()> {
+        // The second part is a COPY, by which the commit of a change becomes one in two phases, also where its other
+        // rows are on one shard.
+        event!(self, "", "").execute(&mut *tx).await?;
         // Plain VALUES: elsewhere a sharded engine would put in a worker's transaction number.
         let row = sqlx::query!(
             r#"insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time, revocations, told,
@@ -452,16 +440,16 @@ impl Row<'_> {
                values ((select feed_epoch from deployment), pg_current_xact_id()::text::bigint, $1, $2, $3, $4, $5, $6,
                        $7, $8, $9)
                returning case when $10 then pg_notify($11, '')::text end as "woken?""#,
-            seq,
-            org_id,
-            event_id,
-            change.kind,
-            &subjects,
-            now,
-            (!told.revocations.is_empty()).then_some(Json(&told.revocations)) as _,
-            (!told.orgs.is_empty()).then_some(&*told.orgs),
-            told.effective_time(),
-            !subjects.is_empty(),
+            self.seq,
+            self.org_id,
+            self.event_id,
+            self.change.kind,
+            &self.subjects,
+            self.now,
+            self.told.stored_revocations().map(Json) as _,
+            self.told.other_orgs(),
+            self.told.effective_time(),
+            !self.subjects.is_empty(),
             CHANNEL
         );
         row.fetch_one(tx).await?;

@@ -130,13 +130,17 @@ const EXCEPTIONS: &[(&str, Rule, &str)] = &[
     ("select 1 from orgs limit $1", Rule::OwnCondition, "ListOrgs of an operator"),
     // No error is expected of them but a conflict, which `on conflict` takes.
     (
-        "select written.org_id, named.resource_id",
+        "returning org_id, event_id, create_time ) insert into event_resources",
         Rule::NoInsertSelect,
         "a COPY, which makes the commit two-phase on purpose",
     ),
     // A cluster has statements of its own.
-    ("select $1, named.resource_id", Rule::NoInsertSelect, "an event, on one PostgreSQL server only"),
-    ("select $1, named.resource_id", Rule::OneGroup, "an event, on one PostgreSQL server only"),
+    (
+        "named as ( insert into event_resources",
+        Rule::NoInsertSelect,
+        "an event, on one PostgreSQL server only",
+    ),
+    ("named as ( insert into event_resources", Rule::OneGroup, "an event, on one PostgreSQL server only"),
     ("insert into grants", Rule::NoInsertSelect, "roles and resources are locked before"),
     ("insert into named_permissions", Rule::NoInsertSelect, "it refers to nothing"),
     (
