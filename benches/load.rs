@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use answers::{check, exchange_of, introspection_of};
 use anyhow::{Result, anyhow, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
-use beside::{Beside, renamed};
+use beside::Beside;
 use bytes::Bytes;
 use common::{Client, Cores, Deployment, Served, Sorted, option, own_path, pin, progress};
 use countersign::db;
@@ -73,7 +73,6 @@ const OTHER_ORGS: usize = 16;
 /// The cache size of the server of the cold rows: a token is evicted long before its next turn.
 const COLD_CACHE: &str = "2MiB";
 const EXCHANGE: &str = "/countersign.v1.TokenService/ExchangeToken";
-const UPDATE_ORG: &str = "/countersign.v1.OrgService/UpdateOrg";
 const INTROSPECT: &str = "/countersign.v1.TokenService/IntrospectToken";
 
 fn main() -> Result<()> {
@@ -114,14 +113,12 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let owners = Owner::spread(&other, SPREAD).await?;
     let spread = shuffled(tenant.add_tokens(&owners, COLD, COLD).await?);
     let federation = Federation::make(&deployment, &warm).await?;
-    let (mut other_orgs, mut changes) = (Vec::new(), Vec::new());
+    let mut other_orgs = Vec::new();
     for number in 0..OTHER_ORGS {
         // Changed by an account of its own, as most orgs are.
         let org = other.make_org(&format!("other{number}"), "things/one").await?;
         let account = other.make_account(&org, "admin", &[("orgs.write", "*")]).await?;
         let (_, token) = other.make_token(&org, &account).await?;
-        let names = (0..WARM).map(|number| framed(&renamed(&org, number))).collect();
-        changes.push(Target::new(&warm, UPDATE_ORG, Some(&token), names)?);
         other_orgs.push((other.with(&token)?, org));
     }
 
@@ -157,7 +154,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     bench.introspect.first_pass(WARM).await?;
     bench.scraped.first_pass(WARM).await?;
     if option("--profile", false)? {
-        return bench.profile(&federation, &changes[0]).await;
+        return bench.profile(&federation).await;
     }
 
     let mut all = Vec::with_capacity(rounds);

@@ -7,10 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::beside::renamed;
 use crate::common::progress;
 use crate::federation::Federation;
-use crate::{Bench, Measured, Target};
+use crate::generator::framed;
+use crate::{Bench, Measured, Target, WARM};
 
+const UPDATE_ORG: &str = "/countersign.v1.OrgService/UpdateOrg";
 /// How often the server is sampled, in a second of its CPU time.
 const FREQUENCY: &str = "4999";
 /// A group with less of the time than this is one of the others.
@@ -62,7 +65,12 @@ type Parts = Vec<(&'static str, f64)>;
 
 impl Bench<'_> {
     /// Profiles what is measured, and prints what each group takes of a call.
-    pub async fn profile(&self, federation: &Federation<'_>, change: &Target<'_>) -> Result<()> {
+    pub async fn profile(&self, federation: &Federation<'_>) -> Result<()> {
+        let org = self.other.make_org("profiled", "things/one").await?;
+        let account = self.other.make_account(&org, "admin", &[("orgs.write", "*")]).await?;
+        let (_, token) = self.other.make_token(&org, &account).await?;
+        let names = (0..WARM).map(|number| framed(&renamed(&org, number))).collect();
+        let change = Target::new(self.warm.server, UPDATE_ORG, Some(&token), names)?;
         let mut columns = Vec::new();
         for (name, target) in [
             ("echo", &self.echo),
@@ -71,7 +79,7 @@ impl Bench<'_> {
             ("introspection, warm", &self.introspect),
             ("exchange, cold", &self.cold),
             ("exchange of an RS256 JWT", federation.first()),
-            ("a change", change),
+            ("a change", &change),
         ] {
             progress(format_args!("sampling: {name}"));
             columns.push((name, self.sampled(target).await?));
