@@ -231,8 +231,12 @@ async fn credentials(
     let mut named = NamedByOrg::default();
     for (id, rows) in of_tokens {
         let is_known = rows.iter().all(|row| row.is_known);
+        let of = rows.first().map(|row| (OrgId::from(row.org_id), TokenId::from(row.token_id)));
         // A decoy takes as long. A row that is damaged is no error of the others.
         let credential = credential(db, &mut named, rows, with).await;
+        if let (Err(error), Some((org_id, token_id))) = (&credential, of) {
+            tracing::warn!(?error, %org_id, %token_id, "credential of a token not loaded");
+        }
         if is_known {
             found.insert(id, credential);
         }

@@ -88,7 +88,7 @@ impl TokenLoads {
         }
     }
 
-    /// Those that have waited longest; none where nobody waits.
+    /// Those that have waited longest; empty where no call waits.
     fn next(&self) -> Vec<Waiting> {
         let (mut waiting, mut batch) = (lock(&self.waiting), Vec::new());
         while batch.len() < BATCH

@@ -5,6 +5,7 @@ use countersign::db::distribution::Engine;
 use countersign::db::tokens::principals::{Found, LoadedWith, find};
 use countersign::domain::access::member::Member;
 use countersign::domain::tokens::policy::Ceilings;
+use countersign::domain::values::client_address::ClientAddress;
 use countersign::domain::values::ids::{OrgId, TokenId};
 use countersign::domain::values::kinds::TokenKind;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::harness::{Client, TestServer, by_id, rotate_token, token_for, until};
+use crate::harness::{Client, LIMITS, TestServer, by_id, rotate_token, token_for, until};
 
 /// More than two connections read at once.
 const EACH: usize = 10;
@@ -80,6 +81,38 @@ async fn loads_that_wait_get_their_own_whatever_the_others_get() {
         assert_eq!(exchanged(&client, token).await, expected);
     }
     until(async || server.state.pools.loads.count().1 == 0).await;
+}
+
+#[tokio::test]
+async fn a_load_does_not_wait_for_those_that_were_given_up() {
+    const GIVEN_UP: usize = 60;
+    let server = TestServer::start().await;
+    let org = server.org().await;
+    server.account(&org.id, "bot", &[("invoices.read", "*")]).await;
+    let db = server.database().pool();
+    let query = "select max(token_id::text)::uuid from tokens where org_id = $1";
+    let known: Uuid =
+        sqlx::query_scalar(query).bind(OrgId::parse(&org.id).unwrap().uuid()).fetch_one(&db).await.unwrap();
+    server.state.principals.clear();
+    let mut lock = db.begin().await.unwrap();
+    sqlx::raw_sql("lock table credentials in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let load = |id: TokenId| {
+        let principals = server.state.principals.clone();
+        async move { principals.credential(id.into(), ClientAddress::UNKNOWN).await.map(|found| found.is_some()) }
+    };
+    let before = server.state.principals.looks();
+    let mut given_up = JoinSet::new();
+    for _ in 0..GIVEN_UP {
+        given_up.spawn(load(TokenId::from_u128(u128::from_be_bytes(random()))));
+    }
+    until(async || server.state.principals.looks() >= before + GIVEN_UP as u64).await;
+    // All connections are busy with the first of them; the others wait, and end before they are read.
+    until(async || server.state.pools.loads.count().1 == LIMITS.database_load_connections as usize).await;
+    given_up.shutdown().await;
+    let behind = tokio::spawn(load(TokenId::from(known)));
+    until(async || server.state.principals.looks() > before + GIVEN_UP as u64).await;
+    lock.rollback().await.unwrap();
+    assert!(matches!(behind.await.unwrap(), Ok(true)));
 }
 
 /// What a load found of a token, as far as it can be compared.
