@@ -5,18 +5,16 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::domain::federation::rule::{ClaimMatch, ClaimValue, MAX_CLAIMS, Rule, RuleMatch, SubjectMatch};
-use crate::domain::tokens::limits::{MAX_ACCESS_TOKEN_LIFETIME, MAX_LIST};
+use crate::domain::tokens::limits::MAX_ACCESS_TOKEN_LIFETIME;
 use crate::domain::tokens::policy::MIN_ACCESS_TOKEN_LIFETIME;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::names::{Audience, DisplayName};
-use crate::domain::values::networks::Network;
-use crate::domain::values::permissions::Permission;
-use crate::domain::values::resources::ResourcePath;
+use crate::domain::values::names::DisplayName;
 use crate::domain::values::text::texts;
 use crate::error::{Result, Violations};
 use crate::grpc::pb;
 use crate::grpc::pb::federation_rule::SubjectMatch as PbSubject;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::restrictions::GivenLists;
 use crate::grpc::wire::update_mask::Mask;
 
 /// The fields that an update may change.
@@ -47,23 +45,14 @@ pub(super) struct GivenRuleFields {
 impl GivenRuleFields {
     /// Reads the fields; violations name them as they are called in a rule.
     pub(super) fn read(violations: &mut Violations, message: &pb::FederationRule) -> Self {
-        let lists = Restrictions {
-            scopes: violations.check_each("scopes", &message.scopes, MAX_LIST, Permission::parse),
-            resources: violations.check_each("resources", &message.resources, MAX_LIST, ResourcePath::parse),
-            audiences: violations.check_each(
-                "allowed_audiences",
-                &message.allowed_audiences,
-                MAX_LIST,
-                Audience::parse,
-            ),
-            networks: violations.check_each(
-                "allowed_cidrs",
-                &message.allowed_cidrs,
-                MAX_LIST,
-                Network::parse,
-            ),
-            ..Restrictions::default()
+        let lists = GivenLists {
+            scopes: &message.scopes,
+            resources: &message.resources,
+            allowed_audiences: &message.allowed_audiences,
+            allowed_cidrs: &message.allowed_cidrs,
+            ..GivenLists::default()
         };
+        let lists = lists.read(violations, "");
         let display_name = convert::optional(message.display_name(), DisplayName::parse);
         let expire_time = message.expire_time.as_ref().map(convert::time).transpose();
         let lifetime = message.access_token_lifetime.as_ref().map(access_token_lifetime).transpose();

@@ -16,26 +16,24 @@ use crate::db::tokens::{Labels, NewToken};
 use crate::db::{named_permissions, references};
 use crate::domain::access::acting::Acting;
 use crate::domain::tokens::expiration::Expiration;
-use crate::domain::tokens::limits::{MAX_CLIENT_CERTS, MAX_LABELS, MAX_LIST};
+use crate::domain::tokens::limits::{MAX_LABELS, MAX_LIST};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::public_key::PublicKey;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::{AccountId, OrgId};
 use crate::domain::values::kinds::TokenKind;
 use crate::domain::values::names;
 use crate::domain::values::names::{Audience, DisplayName, Purpose};
-use crate::domain::values::networks::Network;
 use crate::domain::values::permissions::Permission;
 use crate::domain::values::references::AccountRef;
 use crate::domain::values::resources::{Node, ResourcePath};
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Reason, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::pb::create_token_request::Expiration as PbExpiration;
 use crate::grpc::wire::idempotency::Idempotency;
+use crate::grpc::wire::restrictions::GivenLists;
 use crate::grpc::wire::{convert, idempotency};
 use crate::state::State;
 
@@ -62,35 +60,15 @@ impl TryFrom<&pb::CreateTokenRequest> for NewTokenRequest {
         let kind = violations.check("kind", kind(request.kind));
         let purpose = violations.check("purpose", convert::optional(&request.purpose, Purpose::parse));
         let labels = labels(&mut violations, &request.labels);
-        let lists = Restrictions {
-            scopes: violations.check_each("scopes", &request.scopes, MAX_LIST, Permission::parse),
-            resources: violations.check_each("resources", &request.resources, MAX_LIST, ResourcePath::parse),
-            audiences: violations.check_each(
-                "allowed_audiences",
-                &request.allowed_audiences,
-                MAX_LIST,
-                Audience::parse,
-            ),
-            networks: violations.check_each(
-                "allowed_cidrs",
-                &request.allowed_cidrs,
-                MAX_LIST,
-                Network::parse,
-            ),
-            certificates: violations.check_each(
-                "allowed_client_certs",
-                &request.allowed_client_certs,
-                MAX_CLIENT_CERTS,
-                AllowedCertificate::parse,
-            ),
-            origins: violations.check_each(
-                "allowed_origins",
-                &request.allowed_origins,
-                MAX_LIST,
-                WebOrigin::parse,
-            ),
-            purpose: purpose.flatten(),
+        let lists = GivenLists {
+            scopes: &request.scopes,
+            resources: &request.resources,
+            allowed_audiences: &request.allowed_audiences,
+            allowed_cidrs: &request.allowed_cidrs,
+            allowed_client_certs: &request.allowed_client_certs,
+            allowed_origins: &request.allowed_origins,
         };
+        let lists = Restrictions { purpose: purpose.flatten(), ..lists.read(&mut violations, "") };
         if let Some(kind) = kind {
             fits_kind(&mut violations, kind, request);
         }

@@ -10,25 +10,22 @@ use crate::db::events::{Change, EventValue, FieldChange};
 use crate::db::named_permissions;
 use crate::db::tokens::{Labels, Token, TokenUpdate};
 use crate::domain::access::exchange::refuse_scopes;
-use crate::domain::tokens::limits::{MAX_CLIENT_CERTS, MAX_LIST};
 use crate::domain::tokens::narrowing::{RestrictionsAndExpiry, may_become, same};
 use crate::domain::tokens::policy::Rules;
 use crate::domain::tokens::restrictions::Restrictions;
-use crate::domain::values::client_certificate::AllowedCertificate;
 use crate::domain::values::ids::TokenId;
 use crate::domain::values::kinds::TokenKind;
-use crate::domain::values::names::{Audience, DisplayName};
-use crate::domain::values::networks::Network;
+use crate::domain::values::names::DisplayName;
 use crate::domain::values::permissions::Permission;
-use crate::domain::values::resources::{Node, ResourcePath};
+use crate::domain::values::resources::Node;
 use crate::domain::values::subject::Subject;
 use crate::domain::values::text::texts;
-use crate::domain::values::web_origin::WebOrigin;
 use crate::error::{Error, Result, Violations};
 use crate::flows::transaction::transact;
 use crate::grpc::layers::auth::Call;
 use crate::grpc::pb;
 use crate::grpc::wire::convert;
+use crate::grpc::wire::restrictions::GivenLists;
 use crate::grpc::wire::update_mask::{Mask, check_etag};
 use crate::state::State;
 
@@ -78,40 +75,15 @@ impl GivenTokenFields {
             }
             _ => None,
         };
-        let lists = Restrictions {
-            scopes: violations.check_each("token.scopes", &asked.scopes, MAX_LIST, Permission::parse),
-            resources: violations.check_each(
-                "token.resources",
-                &asked.resources,
-                MAX_LIST,
-                ResourcePath::parse,
-            ),
-            audiences: violations.check_each(
-                "token.allowed_audiences",
-                &asked.allowed_audiences,
-                MAX_LIST,
-                Audience::parse,
-            ),
-            networks: violations.check_each(
-                "token.allowed_cidrs",
-                &asked.allowed_cidrs,
-                MAX_LIST,
-                Network::parse,
-            ),
-            certificates: violations.check_each(
-                "token.allowed_client_certs",
-                &asked.allowed_client_certs,
-                MAX_CLIENT_CERTS,
-                AllowedCertificate::parse,
-            ),
-            origins: violations.check_each(
-                "token.allowed_origins",
-                &asked.allowed_origins,
-                MAX_LIST,
-                WebOrigin::parse,
-            ),
-            purpose: None,
+        let lists = GivenLists {
+            scopes: &asked.scopes,
+            resources: &asked.resources,
+            allowed_audiences: &asked.allowed_audiences,
+            allowed_cidrs: &asked.allowed_cidrs,
+            allowed_client_certs: &asked.allowed_client_certs,
+            allowed_origins: &asked.allowed_origins,
         };
+        let lists = lists.read(violations, "token.");
         let labels = labels(violations, &asked.labels);
         Self { display_name, labels, limits: RestrictionsAndExpiry { restrictions: lists, expire_time: end } }
     }

@@ -6,4 +6,5 @@ pub mod convert;
 pub mod idempotency;
 pub mod org;
 pub mod page_token;
+pub mod restrictions;
 pub mod update_mask;
