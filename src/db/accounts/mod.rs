@@ -6,6 +6,7 @@ mod guests;
 mod lifecycle;
 pub mod links;
 mod list;
+pub mod members;
 mod update;
 pub mod updated;
 

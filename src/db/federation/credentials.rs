@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use super::issuers::{self, StoredIssuer};
 use super::rules::{self, StoredRule};
 use crate::crypto::seal::MasterKeys;
-use crate::db::tokens::principals::{LoadedWith, find_member};
+use crate::db::accounts::members;
+use crate::db::tokens::principals::LoadedWith;
 use crate::domain::access::credential::Credential;
 use crate::domain::access::member::Member;
 use crate::domain::federation::ceiling::Ceiling;
@@ -33,7 +34,7 @@ pub async fn find(
     let issuer_id = rule.as_ref().map_or(IssuerId::from_u128(0), StoredRule::issuer);
     let issuer = issuers::find(&mut *db, org_id, issuer_id).await?;
     let account_id = rule.as_ref().map_or(AccountId::from_u128(0), StoredRule::account);
-    let account = find_member(db, org_id, account_id, with.ceilings).await?;
+    let account = members::find(db, org_id, account_id, with.ceilings).await?;
     let Some(((rule, issuer), account)) = rule.zip(issuer).zip(account) else { return Ok(None) };
     match credential(&rule, &issuer, account, with.master, ceiling) {
         Ok(credential) => Ok(Some(credential)),

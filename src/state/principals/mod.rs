@@ -425,7 +425,7 @@ impl Principals {
             Key::Member(org_id, account_id) => loop {
                 let mut connection = self.loads.take().await?;
                 let (db, ceilings) = (&mut connection, &self.ceilings);
-                let found = db::tokens::principals::find_member(db, org_id, account_id, ceilings).await?;
+                let found = db::accounts::members::find(db, org_id, account_id, ceilings).await?;
                 if !connection.is_dropped() {
                     break found.map(|mut found| {
                         self.cache.share(&mut found);
