@@ -154,6 +154,9 @@ impl Look {
 }
 
 /// One statement, one snapshot: no row can become visible between its parts.
+///
+/// What is asked stands behind an `offset 0` or in a `select`, where the planner does not see it: it would plan each look
+/// anew, for values that it expects few rows of, which takes longer than the look.
 pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection<'_>) -> Result<Look> {
     let query = sqlx::query!(
         r#"select d.feed_epoch, d.system_identifier is distinct from c.system_identifier as "moved!",
@@ -173,7 +176,8 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
                   f.kind as "kind?", f.subjects as "subjects?", f.told as "told?",
                   f.revocations as "revocations?: Json<Vec<Stored>>", f.create_time as "create_time?"
            from deployment d cross join pg_control_system() c
-           cross join (select pg_current_snapshot() as snapshot) n
+           cross join (select pg_current_snapshot() as snapshot, $5::bigint[] as xids, $6::bigint as from_xid,
+                              $7::bigint as after_xid, $8::integer as after_seq offset 0) n
            left join feed_sweeps s on s.epoch = d.feed_epoch
            left join lateral (
                select f.xid, f.seq, f.event_id from feed f
@@ -183,17 +187,17 @@ pub(super) async fn look(db: &mut PgConnection, at: &Position, which: &Selection
            left join lateral (
                (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects, f.told, f.revocations,
                        f.create_time from feed f
-                where f.epoch = d.feed_epoch and f.xid = any($5) and (f.xid, f.seq) > ($7, $8)
-                order by f.xid, f.seq limit $9)
+                where f.epoch = d.feed_epoch and f.xid = any(n.xids) and (f.xid, f.seq) > (n.after_xid, n.after_seq)
+                order by f.xid, f.seq limit (select $9::bigint))
                union all
                (select f.xid, f.seq, f.org_id, f.event_id, f.kind, f.subjects, f.told, f.revocations,
                        f.create_time from feed f
-                where f.epoch = d.feed_epoch and f.xid >= $6 and (f.xid, f.seq) > ($7, $8)
+                where f.epoch = d.feed_epoch and f.xid >= n.from_xid and (f.xid, f.seq) > (n.after_xid, n.after_seq)
                   and ($10 or f.xid < pg_snapshot_xmin(n.snapshot)::text::bigint)
-                order by f.xid, f.seq limit $9)
+                order by f.xid, f.seq limit (select $9::bigint))
            ) f on true
            order by f.xid, f.seq
-           limit $9"#,
+           limit (select $9::bigint)"#,
         at.epoch,
         at.xid,
         at.seq,

@@ -517,3 +517,22 @@ async fn a_server_follows_the_feed_under_an_open_transaction() {
     until(async || beside.state.feed.cursor_lag().is_zero()).await;
     assert!(beside.state.feed.answers());
 }
+
+/// However large the feed is, a session plans the statement of a look a few times, and not at each: planning costs the
+/// database three times as much as the look.
+#[tokio::test]
+async fn a_look_at_a_large_feed_is_not_planned_each_time() {
+    const LOOKS: i64 = 30;
+    let database = Database::create().await;
+    write_many(&database, 30_000).await;
+    sqlx::raw_sql("analyze feed").execute(&mut connect(&database).await).await.unwrap();
+    let mut db = connect(&database).await;
+    let mut follower = Follower::begin(&mut db).await.unwrap();
+    for _ in 0..LOOKS {
+        assert!(news(&mut follower, &mut db).await.is_empty());
+    }
+    let sql =
+        "select custom_plans from pg_prepared_statements where statement like 'select d.feed_epoch%f.xid%'";
+    let planned: i64 = sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap();
+    assert!(planned < LOOKS / 2, "{planned} times");
+}
