@@ -31,6 +31,9 @@ use crate::state::streams::Streams;
 /// How often an unavailable database is polled. One that comes back just after a failing poll
 /// began is found by the next one: recovery takes at most 2 s.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long after one look the next may begin that a notification asks for: a node reads a flood of changes together,
+/// and not one by one.
+const APART: Duration = Duration::from_millis(10);
 /// The lag of resuming readers from which on it is logged.
 const LONG_LAG: Duration = Duration::from_secs(30);
 
@@ -114,7 +117,9 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
         lag_logged = log_lag(feed.cursor_lag(), lag_logged);
         let pause = if feed.answers() { period } else { jitter.spread(RETRY) };
         let pause = seconds.pause(Instant::now()).map_or(pause, |until_due| until_due.min(pause));
-        let _ = timeout(pause, woken.notified()).await;
+        if timeout(pause, woken.notified()).await.is_ok() {
+            sleep(APART.saturating_sub(began.elapsed())).await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
@@ -515,4 +515,21 @@ async fn a_change_takes_six_round_trips_and_a_read_or_a_load_one() {
     })
     .await;
     assert_eq!(fewest, [6, 1, 1]);
+}
+
+/// Under a flood of changes a node reads the feed some times a second, and not once for each of them.
+#[tokio::test]
+async fn notifications_that_follow_each_other_are_read_together() {
+    const READS: u64 = 200;
+    let database = Arc::new(Database::create().await);
+    let (options, asked) = counted(database.options()).await;
+    let master = MasterKeys::new_file().as_str().into();
+    let _server = TestServer::on(options, database.clone(), master, None, LIMITS).await;
+    let mut other = connect(&database.options()).await;
+    let (began, before) = (Instant::now(), asked.load(Ordering::Relaxed));
+    while asked.load(Ordering::Relaxed) < before + READS {
+        run(&mut other, "notify countersign_feed").await;
+    }
+    // Ten milliseconds for each; half of them may be what other jobs asked.
+    assert!(began.elapsed() >= Duration::from_millis(10) * (READS / 2) as u32, "{:?}", began.elapsed());
 }
