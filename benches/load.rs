@@ -102,9 +102,6 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     let deployment = Deployment::make().await?;
     pin(cores.map(|cores| cores.server))?;
     let warm = deployment.serve(&["--federation-issuers", federation::ISSUERS])?;
-    let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
-    let metrics = free_address()?;
-    let scraped = deployment.serve(&["--metrics-listen", &metrics.to_string()])?;
     pin(cores.map(|cores| cores.others))?;
     let idle = warm.resident_kb()?;
     let tenant = Tenant::make(&deployment, &warm).await?;
@@ -133,13 +130,9 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         echo: Target::new(&echo, echo::PATHS[0], None, vec![exchanges[0].clone()])?,
         short_echo: Target::new(&echo, echo::PATHS[1], None, vec![exchanges[0].clone()])?,
         warm: Target::new(&warm, EXCHANGE, None, exchanges[..WARM].to_vec())?,
-        scraped: Target::new(&scraped, EXCHANGE, None, exchanges[..WARM].to_vec())?,
-        scraper: Scraper::start(metrics),
         introspect: Target::new(&warm, INTROSPECT, Some(&tenant.verifier), introspections)?,
-        cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
-        spread: Target::new(&cold, EXCHANGE, None, exchanges_of(&spread))?,
         postgres: deployment.server.pid(),
-        core: cores.map(|cores| cores.server),
+        cores,
         lasts,
         signed: answers.signed,
         deployment: &deployment,
@@ -148,18 +141,38 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         other: &other,
         other_orgs,
     };
+    let profiles = option("--profile", false)?;
     let statements = bench.statements().await?;
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
-    bench.scraped.first_pass(WARM).await?;
-    if option("--profile", false)? {
-        return bench.profile(&federation).await;
+    // As long as there is one node: what others do at each change would count as well.
+    progress("warm exchanges beside changes, logins and a client that reads nothing");
+    let mut beside = Vec::with_capacity(rounds);
+    if !profiles {
+        for _ in 0..rounds {
+            beside.push(bench.beside().await?);
+        }
+    }
+    pin(cores.map(|cores| cores.server))?;
+    let cold = deployment.serve(&["--cache-size", COLD_CACHE])?;
+    let metrics = free_address()?;
+    let scraped = deployment.serve(&["--metrics-listen", &metrics.to_string()])?;
+    pin(cores.map(|cores| cores.others))?;
+    let others = Others {
+        cold: Target::new(&cold, EXCHANGE, None, exchanges.clone())?,
+        spread: Target::new(&cold, EXCHANGE, None, exchanges_of(&spread))?,
+        scraped: Target::new(&scraped, EXCHANGE, None, exchanges[..WARM].to_vec())?,
+        scraper: Scraper::start(metrics),
+    };
+    others.scraped.first_pass(WARM).await?;
+    if profiles {
+        return bench.profile(&others.cold, &federation).await;
     }
 
     let mut all = Vec::with_capacity(rounds);
     for number in 1..=rounds {
-        let round = bench.round().await?;
+        let round = bench.round(&others).await?;
         progress(format_args!(
             "round {number} of {rounds}: warm exchange {:.2} of its limit, introspection {:.2}, cold exchange {:.2}",
             round.warm.share_of_limit(),
@@ -168,7 +181,7 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
         ));
         all.push(round);
     }
-    ensure!(bench.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
+    ensure!(others.scraper.scrapes.load(Ordering::Relaxed) > 0, "nothing was scraped");
 
     progress("the JWTs of other issuers");
     let mut federated = Vec::with_capacity(rounds);
@@ -182,14 +195,9 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     for _ in 0..rounds {
         by_door.push(doors.round(&bench).await?);
     }
-    progress("the same beside changes, logins and a client that reads nothing");
-    let mut beside = Vec::with_capacity(rounds);
-    for _ in 0..rounds {
-        beside.push(bench.beside().await?);
-    }
     let scaled = match scale {
         0 => None,
-        tokens => Some(bench.at_scale(&tenant, tokens, rounds).await?),
+        tokens => Some(bench.at_scale(&others.cold, tokens, rounds).await?),
     };
     pin(cores.map(|cores| cores.server))?;
     let peer = Peer::start()?;
@@ -242,23 +250,17 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The servers that are measured, and what the measurements need.
+/// The server that most rows are of, the echo, and what the measurements need.
 struct Bench<'a> {
     /// Answers with as many bytes as an exchange.
     echo: Target<'a>,
     /// The same for an introspection.
     short_echo: Target<'a>,
     warm: Target<'a>,
-    /// A server as the warm one, whose metrics are read once a second meanwhile.
-    scraped: Target<'a>,
-    scraper: Scraper,
     introspect: Target<'a>,
-    cold: Target<'a>,
-    /// The same for tokens of many orgs.
-    spread: Target<'a>,
     /// The process id of the postmaster.
     postgres: u32,
-    core: Option<usize>,
+    cores: Option<Cores>,
     lasts: Duration,
     /// How many bytes of a JWT are signed.
     signed: usize,
@@ -269,6 +271,16 @@ struct Bench<'a> {
     other: &'a Client,
     /// Orgs that are changed, each with a client that may.
     other_orgs: Vec<(Client, String)>,
+}
+
+/// The servers of the other rows.
+struct Others<'a> {
+    cold: Target<'a>,
+    /// The same for tokens of many orgs.
+    spread: Target<'a>,
+    /// A server as the warm one, whose metrics are read once a second meanwhile.
+    scraped: Target<'a>,
+    scraper: Scraper,
 }
 
 /// The measurement of a row, and of the echo in turn with it.
@@ -365,11 +377,11 @@ struct Besides {
     stalled: Measured,
 }
 
-/// Warm and cold exchanges, before and after so many tokens were added.
+/// Exchanges where the database has few tokens, and where it has so many more.
 struct Scaled {
     tokens: usize,
-    few: Vec<[Pair; 2]>,
-    many: Vec<[Pair; 2]>,
+    warm: Vec<[Measured; 2]>,
+    cold: Vec<[Measured; 2]>,
 }
 
 impl Round {
@@ -380,16 +392,17 @@ impl Round {
 }
 
 impl Bench<'_> {
-    async fn round(&self) -> Result<Round> {
+    async fn round(&self, others: &Others<'_>) -> Result<Round> {
+        let Others { cold, spread, scraped, scraper } = others;
         let signature = self.signature();
         let warm = self.pair(&self.echo, &self.warm, signature.clone()).await?;
-        self.scraper.on.store(true, Ordering::Relaxed);
-        let scraped = self.in_turn([(&self.warm, None), (&self.scraped, None)]).await;
-        self.scraper.on.store(false, Ordering::Relaxed);
+        scraper.on.store(true, Ordering::Relaxed);
+        let scraped = self.in_turn([(&self.warm, None), (scraped, None)]).await;
+        scraper.on.store(false, Ordering::Relaxed);
         let counting = self.on_the_servers_core(counting).await?;
         let introspect = self.pair(&self.short_echo, &self.introspect, nothing).await?;
-        let cold = self.pair(&self.echo, &self.cold, signature.clone()).await?;
-        let spread = self.pair(&self.echo, &self.spread, signature).await?;
+        let cold = self.pair(&self.echo, cold, signature.clone()).await?;
+        let spread = self.pair(&self.echo, spread, signature).await?;
         let rates = [(&self.echo, Some(warm.echo.rate / 2.0)), (&self.warm, Some(warm.row.rate / 2.0))];
         let half = self.in_turn(rates).await?;
         let (reads, _) = self.reads().await?;
@@ -433,31 +446,28 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    /// Warm and cold exchanges before and after so many more tokens are in the database.
-    async fn at_scale(&self, tenant: &Tenant, tokens: usize, rounds: usize) -> Result<Scaled> {
-        let few = self.some_rounds(&self.warm, &self.cold, rounds).await?;
+    /// Warm and cold exchanges, in turn with those of another deployment whose database has so many more tokens.
+    async fn at_scale(&self, cold: &Target<'_>, tokens: usize, rounds: usize) -> Result<Scaled> {
+        let deployment = self.deployment.another("large").await?;
+        pin(self.cores.map(|cores| cores.server))?;
+        let servers = [deployment.serve(&[])?, deployment.serve(&["--cache-size", COLD_CACHE])?];
+        pin(self.cores.map(|cores| cores.others))?;
+        let tenant = Tenant::make(&deployment, &servers[0]).await?;
         let added = shuffled(tenant.add_tokens(&tenant.accounts, tokens, COLD.min(tokens)).await?);
         let exchanges = exchanges_of(&added);
-        let warm = Target::new(self.warm.server, EXCHANGE, None, exchanges[..WARM.min(tokens)].to_vec())?;
-        let cold = Target::new(self.cold.server, EXCHANGE, None, exchanges)?;
-        warm.first_pass(WARM).await?;
-        cold.first_pass(WARM).await?;
-        let many = self.some_rounds(&warm, &cold, rounds).await?;
-        Ok(Scaled { tokens, few, many })
-    }
-
-    async fn some_rounds(
-        &self,
-        warm: &Target<'_>,
-        cold: &Target<'_>,
-        rounds: usize,
-    ) -> Result<Vec<[Pair; 2]>> {
-        let mut all = Vec::with_capacity(rounds);
+        let few = [&self.warm, cold];
+        let many = [
+            Target::new(&servers[0], EXCHANGE, None, exchanges[..WARM.min(tokens)].to_vec())?,
+            Target::new(&servers[1], EXCHANGE, None, exchanges)?,
+        ];
+        many[0].first_pass(WARM).await?;
+        many[1].first_pass(WARM).await?;
+        let mut scaled = Scaled { tokens, warm: Vec::new(), cold: Vec::new() };
         for _ in 0..rounds {
-            let warm = self.pair(&self.echo, warm, nothing).await?;
-            all.push([warm, self.pair(&self.echo, cold, nothing).await?]);
+            scaled.warm.push(self.in_turn([(few[0], None), (&many[0], None)]).await?);
+            scaled.cold.push(self.in_turn([(few[1], None), (&many[1], None)]).await?);
         }
-        Ok(all)
+        Ok(scaled)
     }
 
     /// Measures a row in turn with its echo, and with the cryptography of its limit.
@@ -572,7 +582,7 @@ impl Bench<'_> {
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let core = self.core;
+        let core = self.cores.map(|cores| cores.server);
         let thread = std::thread::spawn(move || pin(core).and_then(|()| work()));
         while !thread.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;

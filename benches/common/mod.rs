@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -97,12 +98,11 @@ impl Drop for Scratch {
 
 /// A migrated database with an operator, on a private PostgreSQL server that exits with this process.
 pub struct Deployment {
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
+    database: &'static str,
     pub operator: String,
     pub server: &'static postgres::Server,
 }
-
-const DATABASE: &str = "countersign";
 
 impl Deployment {
     /// Creates it as in production: `create database`, `migrate`, `bootstrap`.
@@ -110,21 +110,34 @@ impl Deployment {
         os::forget_pg_environment();
         progress("starting a private PostgreSQL");
         let server = postgres::test_server::for_tests();
+        let scratch = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch)?;
+        Self::create(server, Arc::new(Scratch(scratch)), "countersign").await
+    }
+
+    /// Creates another one, in a database of its own beside this.
+    pub async fn another(&self, database: &'static str) -> Result<Self> {
+        Self::create(self.server, self.scratch.clone(), database).await
+    }
+
+    async fn create(
+        server: &'static postgres::Server,
+        scratch: Arc<Scratch>,
+        database: &'static str,
+    ) -> Result<Self> {
         let mut maintenance = PgConnection::connect_with(&connect_options(server, "postgres")).await?;
-        let create = format!("create database {DATABASE}");
+        let create = format!("create database {database}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut maintenance).await?;
         maintenance.close().await?;
 
-        let scratch = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&scratch)?;
-        let mut deployment = Self { scratch: Scratch(scratch), operator: String::new(), server };
+        let mut deployment = Self { scratch, database, operator: String::new(), server };
         // The servers take no file that others can read.
         let mut key =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(deployment.master_key())?;
         key.write_all(MasterKeys::new_file().as_bytes())?;
         progress("migrate, bootstrap");
         deployment.run(countersign("migrate"))?;
-        let token = deployment.scratch.0.join("operator.token");
+        let token = deployment.file(&format!("{database}.operator.token"));
         let mut bootstrap = countersign("bootstrap");
         bootstrap.arg("--output").arg(&token);
         deployment.run(bootstrap)?;
@@ -140,7 +153,7 @@ impl Deployment {
 
     fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let socket = self.server.socket_dir().display().to_string().replace('/', "%2F");
-        let url = format!("postgres://{}@localhost/{DATABASE}?host={socket}", self.server.user());
+        let url = format!("postgres://{}@localhost/{}?host={socket}", self.server.user(), self.database);
         command
             .env("COUNTERSIGN_DATABASE_URL", url)
             .env("COUNTERSIGN_ISSUER", ISSUER)
@@ -148,7 +161,7 @@ impl Deployment {
     }
 
     fn master_key(&self) -> PathBuf {
-        self.file("master.key")
+        self.file(&format!("{}.master.key", self.database))
     }
 
     /// The path of a file that is deleted with the deployment.
@@ -163,7 +176,7 @@ impl Deployment {
 
     /// The options to connect to the database.
     pub fn options(&self) -> PgConnectOptions {
-        connect_options(self.server, DATABASE)
+        connect_options(self.server, self.database)
     }
 
     /// Opens connections of the bench to the database.

@@ -65,7 +65,7 @@ type Parts = Vec<(&'static str, f64)>;
 
 impl Bench<'_> {
     /// Profiles what is measured, and prints what each group takes of a call.
-    pub async fn profile(&self, federation: &Federation<'_>) -> Result<()> {
+    pub async fn profile(&self, cold: &Target<'_>, federation: &Federation<'_>) -> Result<()> {
         let org = self.other.make_org("profiled", "things/one").await?;
         let account = self.other.make_account(&org, "admin", &[("orgs.write", "*")]).await?;
         let (_, token) = self.other.make_token(&org, &account).await?;
@@ -77,7 +77,7 @@ impl Bench<'_> {
             ("exchange, warm", &self.warm),
             ("short echo", &self.short_echo),
             ("introspection, warm", &self.introspect),
-            ("exchange, cold", &self.cold),
+            ("exchange, cold", cold),
             ("exchange of an RS256 JWT", federation.first()),
             ("a change", &change),
         ] {

@@ -218,20 +218,17 @@ fn beside(all: &[Besides]) {
     }
 }
 
-/// The medians of CPU ÷ echo, warm and cold.
-fn shares(pairs: &[[Pair; 2]]) -> [f64; 2] {
-    [0, 1].map(|place| pairs.iter().map(|pair| pair[place].cpu()).collect::<Sorted>().median())
+/// The CPU time of an exchange with many tokens in the database ÷ that with few.
+fn with_many(rounds: &[[Measured; 2]]) -> Sorted {
+    rounds.iter().map(|[few, many]| many.cpu / few.cpu).collect()
 }
 
 fn scale(scaled: &Scaled) {
-    let (few, many) = (shares(&scaled.few), shares(&scaled.many));
-    println!(
-        "\n| {} more tokens in the database | CPU ÷ echo before | after | after ÷ before |",
-        scaled.tokens
-    );
+    println!("\n| {} more tokens in the database | CPU µs without | with | with ÷ without |", scaled.tokens);
     println!("|---|---|---|---|");
-    for (place, name) in ["exchange, warm", "exchange, cold"].into_iter().enumerate() {
-        println!("| {name} | {:.2} | {:.2} | {:.2} |", few[place], many[place], many[place] / few[place]);
+    for (name, rounds) in [("exchange, warm", &scaled.warm), ("exchange, cold", &scaled.cold)] {
+        let cpu = |of: usize| rounds.iter().map(|both| both[of].cpu).collect::<Sorted>().show(1);
+        println!("| {name} | {} | {} | {} |", cpu(0), cpu(1), with_many(rounds).show(2));
     }
 }
 
@@ -288,9 +285,8 @@ fn goals(results: &Results<'_>) {
         least("throughput of an exchange ÷ oidc-provider's", 8.0, ratios.collect::<Sorted>().median());
     }
     if let Some(scaled) = results.scaled {
-        let ([warm, cold], [warm_after, cold_after]) = (shares(&scaled.few), shares(&scaled.many));
-        most("warm exchange, CPU with more tokens ÷ without", 1.05, warm_after / warm);
-        most("cold exchange, CPU with more tokens ÷ without", 1.2, cold_after / cold);
+        most("warm exchange, CPU with more tokens ÷ without", 1.05, with_many(&scaled.warm).median());
+        most("cold exchange, CPU with more tokens ÷ without", 1.2, with_many(&scaled.cold).median());
     }
     most("memory when idle, MB", 30.0, results.idle_kb as f64 / 1024.0);
     most("from exec to ready, ms", 200.0, results.ready.as_secs_f64() * 1e3);

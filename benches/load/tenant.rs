@@ -135,7 +135,8 @@ struct Rows {
 
 impl Rows {
     fn new(now: OffsetDateTime) -> Result<Self> {
-        let end = now + time::Duration::days(30);
+        // Later than reminders of its end are due.
+        let end = now + time::Duration::days(365);
         Ok(Self {
             now: now.format(&Rfc3339)?,
             end: end.format(&Rfc3339)?,
