@@ -529,7 +529,8 @@ async fn a_look_at_a_large_feed_is_not_planned_each_time() {
     let mut db = connect(&database).await;
     let mut follower = Follower::begin(&mut db).await.unwrap();
     for _ in 0..LOOKS {
-        assert!(news(&mut follower, &mut db).await.is_empty());
+        // Under a transaction of another test the rows are new.
+        news(&mut follower, &mut db).await;
     }
     let sql =
         "select custom_plans from pg_prepared_statements where statement like 'select d.feed_epoch%f.xid%'";
