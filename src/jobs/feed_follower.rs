@@ -31,9 +31,11 @@ use crate::state::streams::Streams;
 /// How often an unavailable database is polled. One that comes back just after a failing poll
 /// began is found by the next one: recovery takes at most 2 s.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long after one look the next may begin that a notification asks for: a node reads a flood of changes together,
-/// and not one by one.
+/// How far apart the looks are that notifications ask for, in the mean: a node reads a flood of changes together, and not
+/// one by one.
 const APART: Duration = Duration::from_millis(10);
+/// How far ahead of that they may be: a few changes are read at once, each by itself.
+const AHEAD: Duration = Duration::from_millis(100);
 /// The lag of resuming readers from which on it is logged.
 const LONG_LAG: Duration = Duration::from_secs(30);
 
@@ -77,6 +79,8 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
     let mut lag_logged = false;
     let mut keys_changed = false;
     let mut seconds = SecondInvalidations::new(feed.engine() == Engine::Distributed);
+    // When the looks that notifications asked for would be over, if each took as long as they are apart.
+    let mut paced = Instant::now();
     // When the look began that may take several pages.
     let mut look_began = None;
     loop {
@@ -118,7 +122,9 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
         let pause = if feed.answers() { period } else { jitter.spread(RETRY) };
         let pause = seconds.pause(Instant::now()).map_or(pause, |until_due| until_due.min(pause));
         if timeout(pause, woken.notified()).await.is_ok() {
-            sleep(APART.saturating_sub(began.elapsed())).await;
+            let now = Instant::now();
+            paced = paced.max(now) + APART;
+            sleep((paced - now).saturating_sub(AHEAD)).await;
         }
     }
 }

@@ -530,6 +530,6 @@ async fn notifications_that_follow_each_other_are_read_together() {
     while asked.load(Ordering::Relaxed) < before + READS {
         run(&mut other, "notify countersign_feed").await;
     }
-    // Ten milliseconds for each; half of them may be what other jobs asked.
-    assert!(began.elapsed() >= Duration::from_millis(10) * (READS / 2) as u32, "{:?}", began.elapsed());
+    // Ten of them at once, and then ten milliseconds for each; half may be what other jobs asked.
+    assert!(began.elapsed() >= Duration::from_millis(10) * (READS / 2 - 10) as u32, "{:?}", began.elapsed());
 }
