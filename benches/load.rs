@@ -146,10 +146,10 @@ async fn run(rounds: usize, lasts: Duration, scale: usize, cores: Option<Cores>)
     progress("a first pass over the warm tokens");
     bench.warm.first_pass(WARM).await?;
     bench.introspect.first_pass(WARM).await?;
-    // As long as there is one node: what others do at each change would count as well.
-    progress("warm exchanges beside changes, logins and a client that reads nothing");
     let mut beside = Vec::with_capacity(rounds);
     if !profiles {
+        // As long as there is one node: what others do at each change would count as well.
+        progress("warm exchanges beside changes, logins and a client that reads nothing");
         for _ in 0..rounds {
             beside.push(bench.beside().await?);
         }
