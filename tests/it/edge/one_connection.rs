@@ -34,6 +34,8 @@ async fn calls_that_wait_for_the_database_cost_others_of_their_connection_nothin
     let org = server.org().await;
     let (_, client) = server.account(&org.id, "bot", &[]).await;
     let (_, cold) = server.account(&org.id, "cold", &[]).await;
+    // What was changed before drops nothing of what is cached then.
+    server.hear_all().await;
     client.tokens().exchange_token(exchange(client.token())).await.unwrap();
     // Every load waits for this.
     let mut lock = server.database().pool().begin().await.unwrap();

@@ -72,6 +72,8 @@ async fn abandoned_calls_are_counted() {
     const LIST: [(&str, &str); 1] = [("method", "countersign.v1.OrgService/ListOrgs")];
     let server = TestServer::start().await;
     let metrics = Metrics::of(&server).await;
+    // What was changed before drops nothing of what is cached then.
+    server.hear_all().await;
     server.operator.caller().await.unwrap();
     // No list is answered meanwhile.
     let mut other = PgConnection::connect_with(&server.database().options()).await.unwrap();
