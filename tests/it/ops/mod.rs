@@ -20,6 +20,7 @@ mod outage;
 mod peppers;
 mod pooler;
 mod restore;
+mod round_trips;
 mod serving;
 mod signing_keys;
 mod tls;
