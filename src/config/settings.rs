@@ -24,7 +24,7 @@ pub struct ServerLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
-    /// How long the database may take to answer what calls wait for.
+    /// How long the database may take to answer.
     pub database_answers: DatabaseAnswers,
     /// Whether the database wakes the server at each change (`LISTEN`).
     pub feed_listen: bool,
@@ -77,19 +77,22 @@ impl ServerLimits {
     }
 }
 
-/// How long the database may take to answer what calls wait for, before it counts as unavailable.
+/// How long the database may take to answer, before what is cached is no longer relied on.
 #[derive(Clone, Copy, Debug)]
 pub struct DatabaseAnswers {
     /// A poll of the feed.
     pub poll: Duration,
     /// A load of a credential.
     pub load: Duration,
+    /// How far behind the feed may be before a cached credential is loaded again on use.
+    pub silence: Duration,
 }
 
 impl DatabaseAnswers {
-    /// Those of a server. A poll and the second between two of them are less than the 2 s of silence after which cached
-    /// entries are loaded again: a database that hangs is known to be unavailable before any call waits for it.
-    pub const SOON: Self = Self { poll: Duration::from_secs(1), load: Duration::from_secs(1) };
+    /// Those of a server. A poll and the second between two of them are no longer than the silence: a database that
+    /// hangs is known to be unavailable before any call waits for it.
+    pub const SOON: Self =
+        Self { poll: Duration::from_secs(1), load: Duration::from_secs(1), silence: Duration::from_secs(2) };
 }
 
 /// How many connections clients may have, and how long each may do what.
@@ -153,7 +156,7 @@ pub struct CredentialLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
-    /// How long the database may take to answer what calls wait for.
+    /// How long the database may take to answer.
     pub database_answers: DatabaseAnswers,
     /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,

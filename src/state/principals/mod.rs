@@ -54,8 +54,8 @@ use failures::Failures;
 use index::Flight;
 use loads::TokenLoads;
 
-/// How far behind the feed may be before an entry is loaded again on use.
-const MAX_LAG: Duration = Duration::from_secs(2);
+/// How often a credential that seems unused for too long is loaded again on use.
+const IDLE_FOR: Duration = Duration::from_secs(2);
 /// How many loads may be in progress or waiting at once; more are shed.
 const MAX_LOADS: usize = 256;
 /// How often a load is repeated that a change overlapped.
@@ -325,10 +325,10 @@ impl Principals {
     /// Whether the database answers, the entry is young enough, and the feed would have named a
     /// change; or it was just read.
     fn is_fresh(&self, entry: &Loaded) -> bool {
-        let age = entry.at.elapsed();
+        let (age, silence) = (entry.at.elapsed(), self.limits.database_answers.silence);
         self.feed.answers()
             && age <= self.limits.cache_max_age
-            && (age <= MAX_LAG || self.feed.staleness() <= MAX_LAG)
+            && (age <= silence || self.feed.staleness() <= silence)
     }
 
     /// Whether an entry may have been used elsewhere since it was read: one that was unused for
@@ -337,7 +337,7 @@ impl Principals {
     fn may_have_been_used(&self, entry: &Loaded) -> bool {
         let Known::Credential(credential) = &entry.known else { return false };
         (credential.kind == TokenKind::Session || credential.account.rules.idle.is_some())
-            && entry.at.elapsed() > MAX_LAG
+            && entry.at.elapsed() > IDLE_FOR
             && credential.seems_idle(self.clock.now())
     }
 

@@ -148,6 +148,7 @@ async fn a_thousand_grants_of_a_thousand_permissions_are_loaded_and_used() {
         assert_eq!(given[0].resource, format!("r{}", 100 * part + 1));
     }
     // It is loaded once, and takes the memory of its grants and of the role, not of each pair of them.
+    server.hear_all().await;
     client.caller().await.unwrap();
     let looks = server.state.principals.looks();
     assert!(server.state.principals.weight() < 4 << 20, "{}", server.state.principals.weight());

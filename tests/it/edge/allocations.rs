@@ -58,6 +58,7 @@ async fn a_warm_call_takes_few_allocations_and_no_statement() {
     let door = Door::new(server.state.clone(), limits, health_reporter().0, false, access_log);
     let connection = Connection::none("192.0.2.1:1234".parse().unwrap());
     let token = client.token();
+    server.hear_all().await;
     let exchange = pb::ExchangeTokenRequest {
         subject_token: Some(token.to_owned()),
         audiences: vec!["https://billing.example".into()],

@@ -84,7 +84,11 @@ pub const LIMITS: ServerLimits = ServerLimits {
     signing_key_lifetime: Duration::from_secs(30 * 24 * 3_600),
     outage_grace: Duration::from_secs(60),
     // A busy machine may hold the database up for longer than a server waits for it.
-    database_answers: DatabaseAnswers { poll: Duration::from_secs(20), load: Duration::from_secs(20) },
+    database_answers: DatabaseAnswers {
+        poll: Duration::from_secs(20),
+        load: Duration::from_secs(20),
+        silence: Duration::from_secs(60),
+    },
     last_use_interval: Duration::from_secs(30),
     max_message_size: 1 << 20,
     max_header_size: 16 << 10,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign::config::{ServerLimits, SigningAlgorithm};
+use countersign::config::{DatabaseAnswers, ServerLimits, SigningAlgorithm};
 use countersign::domain::values::client_address::{ClientAddress, ForwardedHeaders};
 use countersign::domain::values::ids::TokenId;
 use countersign::domain::values::token_string::{TokenString, TokenStringKind};
@@ -124,7 +124,7 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        LIMITS.credentials(),
+        ServerLimits { database_answers: DatabaseAnswers::SOON, ..LIMITS }.credentials(),
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();
@@ -138,7 +138,7 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     };
     look().await;
     let (loaded, looks) = (Instant::now(), state.principals.looks());
-    let silence = Duration::from_secs(2);
+    let silence = DatabaseAnswers::SOON.silence;
     until(async || loaded.elapsed() > silence && state.feed.staleness() > silence).await;
     assert!(loaded.elapsed() < LIMITS.cache_max_age && state.feed.answers(), "it is no older than it may be");
     look().await;

@@ -279,6 +279,7 @@ async fn an_exchange_that_is_refused_spends_nothing() {
     let exchange = async |request: pb::ExchangeTokenRequest| {
         world.server.anonymous().tokens().exchange_token(request).await.map(|answer| answer.into_inner())
     };
+    world.server.hear_all().await;
     let request = of_assertion(&assertion);
     let asked = |scopes: &str| pb::ExchangeTokenRequest { scopes: vec![scopes.into()], ..request.clone() };
     refused(exchange(asked("x.z")).await, Code::PermissionDenied, "SCOPE_NOT_HELD");
