@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::sources::of_server;
+
 /// What may be named in these files only, and why.
 const DOORS: [(&[&str], &[&str], &str); 7] = [
     (
@@ -15,67 +17,49 @@ const DOORS: [(&[&str], &[&str], &str); 7] = [
             "\"x-client-ip\"",
             "FORWARDED",
         ],
-        &["src/client_addr.rs", "src/domain/values/client_address.rs"],
+        &["client_addr.rs", "domain/values/client_address.rs"],
         "the headers of proxies are read where it is decided what they mean",
     ),
     (
         &["ConnectInfo<", "remote_addr(", ".peer_addr(", "connection.peer"],
-        &["src/client_addr.rs"],
+        &["client_addr.rs"],
         "the peer of a connection is read where it is decided whether it is the client",
     ),
-    (&["argon2::", "Argon2::"], &["src/crypto/password_hash.rs"], "hashes are computed in the pool only"),
+    (&["argon2::", "Argon2::"], &["crypto/password_hash.rs"], "hashes are computed in the pool only"),
     (
         &[".passwords.hash(", ".hash(state, "],
         &[
-            "src/flows/new_password.rs",
-            "src/flows/invitations.rs",
-            "src/flows/password_reset.rs",
-            "src/grpc/accounts/create.rs",
-            "src/grpc/accounts/passwords.rs",
+            "flows/new_password.rs",
+            "flows/invitations.rs",
+            "flows/password_reset.rs",
+            "grpc/accounts/create.rs",
+            "grpc/accounts/passwords.rs",
         ],
         "a new password is hashed when its call was rehearsed",
     ),
     (
         &[".passwords.hash("],
-        &["src/flows/new_password.rs"],
+        &["flows/new_password.rs"],
         "a new password is hashed when its call was rehearsed",
     ),
     (
         &[".verifies(", "verify_slowly("],
         &[
-            "src/domain/federation/decoys.rs",
-            "src/domain/federation/jwk_set/tests.rs",
-            "src/domain/tokens/public_key/tests.rs",
-            "src/state/assertions.rs",
-            "src/state/federation/mod.rs",
-            "src/state/used_assertions.rs",
+            "domain/federation/decoys.rs",
+            "domain/federation/jwk_set/tests.rs",
+            "domain/tokens/public_key/tests.rs",
+            "state/assertions.rs",
+            "state/federation/mod.rs",
+            "state/used_assertions.rs",
         ],
         "signatures of tenants are verified where slow ones take turns",
     ),
     (
         &[".passwords.verify(", ".passwords.rehash("],
-        &["src/flows/sign_in.rs"],
+        &["flows/sign_in.rs"],
         "passwords are compared where attempts are counted",
     ),
 ];
-
-/// The files of the server, with what they hold.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut folders, mut found) = (vec![root.join("src")], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-                found.push((name, fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    found
-}
 
 /// What a file names that it may not.
 fn wrong(name: &str, text: &str) -> Vec<String> {
@@ -94,8 +78,7 @@ fn wrong(name: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn each_door_is_the_only_one() {
-    let sources = sources();
-    assert!(sources.len() > 150);
+    let sources = of_server();
     let wrong: Vec<String> = sources.iter().flat_map(|(name, text)| wrong(name, text)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Each is there.
@@ -118,8 +101,8 @@ fn a_way_round_is_found() {
         "let verdict = state.passwords.verify(asker, &typed, None).await?;",
         "let good = key.verifies(message, signature);",
     ] {
-        assert!(!wrong("src/grpc/tokens/create.rs", line).is_empty(), "{line}");
-        assert!(wrong("src/grpc/tokens/create.rs", &format!("    // {line}")).is_empty());
+        assert!(!wrong("grpc/tokens/create.rs", line).is_empty(), "{line}");
+        assert!(wrong("grpc/tokens/create.rs", &format!("    // {line}")).is_empty());
     }
 }
 

@@ -1,40 +1,18 @@
 //! Rules that stand in one place: what rights an account has, and how many of each thing there may be.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::sources::repository;
+use super::sources::{of_server, text_of};
 
 const NOWHERE: [PathBuf; 0] = [];
 
-/// The sources of the server, without their tests, by their path below `src/`.
-fn sources() -> Vec<(PathBuf, String)> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    let (root, mut files) = (repository().join("src"), Vec::new());
-    walk(&root, &mut files);
-    let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
-        (path.strip_prefix(&root).unwrap().to_owned(), text)
-    };
-    files.into_iter().map(read).collect()
-}
-
 /// The files with this text that are in none of the places where it belongs.
 fn elsewhere(text: &str, places: &[&str]) -> Vec<PathBuf> {
-    let found: Vec<_> = sources().into_iter().filter(|(_, source)| source.contains(text)).collect();
+    let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
+    let found: Vec<_> = of_server().into_iter().filter(|(_, source)| shipped(source)).collect();
     assert!(!found.is_empty(), "nothing has {text}: this test means nothing");
     let belongs = |path: &Path| places.iter().any(|place| path.starts_with(place));
-    found.into_iter().map(|(path, _)| path).filter(|path| !belongs(path)).collect()
+    found.into_iter().map(|(path, _)| PathBuf::from(path)).filter(|path| !belongs(path)).collect()
 }
 
 /// The rights of an account are computed where its grants are loaded. Whatever asks for them gets what
@@ -44,7 +22,7 @@ fn elsewhere(text: &str, places: &[&str]) -> Vec<PathBuf> {
 fn rights_are_computed_only_where_grants_are_loaded() {
     assert_eq!(elsewhere("HeldGrants::new(", &["db", "domain/access"]), NOWHERE);
     for constructor in ["fn of_grants", "fn of_pairs", "fn within", "fn narrowed"] {
-        let text = fs::read_to_string(repository().join("src/domain/access/rights.rs")).unwrap();
+        let text = text_of("domain/access/rights.rs");
         let line = text.lines().find(|line| line.contains(constructor)).unwrap();
         assert!(line.trim_start().starts_with("pub(super) "), "{line}");
     }
@@ -74,7 +52,7 @@ fn secrets_are_read_from_files_in_one_place() {
         ("config/args/database.rs", "secret_file::line("),
         ("config/args/email.rs", "secret_file::line("),
     ] {
-        let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
+        let text = text_of(file);
         assert!(text.contains(reads), "{file}");
     }
 }
@@ -92,7 +70,7 @@ fn limits_are_checked_where_rows_are_written() {
         ("token_origins", "db/tokens/web_origins.rs", "counts::refuse_too_many_origins("),
     ] {
         assert_eq!(elsewhere(&format!("insert into {table} ("), &[file]), NOWHERE, "{table}");
-        let text = fs::read_to_string(repository().join("src").join(file)).unwrap();
+        let text = text_of(file);
         assert!(text.contains(check), "{file} does not check how many {table} there are");
     }
     // Tokens change their account in one place, which checks it too. A verifier has that of its credential.

@@ -2,33 +2,19 @@
 //! them is in none of these lists.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use countersign::grpc::pb::DESCRIPTORS;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Type;
 
-use super::sources::repository;
+use super::sources::{of_server, text_of};
 
 /// The files of the server with this text, tests aside, by their path below `src/`.
 fn with(text: &str) -> Vec<String> {
-    let (root, mut folders, mut found) =
-        (repository().join("src"), vec![repository().join("src")], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = fs::read_to_string(&path).unwrap();
-                let source = source.split("#[cfg(test)]").next().unwrap().to_owned();
-                if source.contains(text) {
-                    found.push(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
-                }
-            }
-        }
-    }
+    let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
+    let mut found: Vec<_> =
+        of_server().into_iter().filter(|(_, source)| shipped(source)).map(|(file, _)| file).collect();
     found.sort();
     found
 }
@@ -75,7 +61,7 @@ fn what_is_only_validated_stays_within_its_org() {
     assert!(unknown.is_empty(), "does the preview of {unknown:?} say anything about other orgs?");
     // An address is taken, and looked up across orgs, in one function.
     assert_eq!(with("insert into usernames"), ["db/accounts/account.rs"]);
-    let source = fs::read_to_string(repository().join("src/db/accounts/account.rs")).unwrap();
+    let source = text_of("db/accounts/account.rs");
     assert_eq!(source.matches("take_username(").count(), 2, "its definition, and the one that is no preview");
 }
 
@@ -105,12 +91,12 @@ fn a_mailbox_is_proved_in_one_place() {
 fn every_email_counts_towards_its_budgets() {
     // Written in one place, which checks what the org has written.
     assert_eq!(with("insert into outbox"), ["db/outbox.rs"]);
-    let source = fs::read_to_string(repository().join("src/db/outbox.rs")).unwrap();
+    let source = text_of("db/outbox.rs");
     let insert = source.split("pub async fn insert(").nth(1).unwrap().split("\npub ").next().unwrap();
     assert!(insert.contains("refuse_too_many("), "{insert}");
     // Claimed in one place, which takes a place of the mailbox before.
     assert_eq!(with("outbox::claim("), ["mail/deliver.rs"]);
-    let source = fs::read_to_string(repository().join("src/mail/deliver.rs")).unwrap();
+    let source = text_of("mail/deliver.rs");
     let claim = source.split("async fn claim(").nth(1).unwrap();
     let (taken, claimed) =
         (claim.find("email_budgets::take(").unwrap(), claim.find("outbox::claim(").unwrap());

@@ -132,6 +132,26 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The files of the server, by their path below `src/`, with what they hold.
+pub fn of_server() -> Vec<(String, String)> {
+    let (folder, mut files) = (repository().join("src"), BTreeSet::new());
+    rust_files(&folder, &mut files);
+    assert!(files.len() > 400, "{}", files.len());
+    let name = |path: &Path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What a file of the server holds, by its path below `src/`.
+pub fn text_of(file: &str) -> String {
+    fs::read_to_string(repository().join("src").join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The files of the server with one of these in them, by their path below `src/`.
+pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
+    let has = |source: &String| texts.iter().any(|text| source.contains(text));
+    of_server().into_iter().filter(|(_, source)| has(source)).map(|(file, _)| file).collect()
+}
+
 /// The packages of the workspace, as cargo sees them.
 pub fn workspace() -> Vec<Package> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

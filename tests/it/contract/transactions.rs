@@ -1,10 +1,8 @@
 //! A call begins its transaction in one place, where it gets its place in the share of its org.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use super::sources::repository;
+use super::sources::files_with;
 
 /// What begins a transaction of the database itself, or in one that was begun.
 const BEGIN: &[&str] = &[
@@ -50,28 +48,6 @@ const READING: &[&str] = &["flows/reading.rs"];
 
 /// What reads as the server itself: a job and a command.
 const SERVER_READING: &[&str] = &["flows/password_reset.rs", "flows/shown_links.rs"];
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
-
-/// The files below `src/` with one of these in them.
-pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
-    let (root, mut all) = (repository().join("src"), Vec::new());
-    files(&root, &mut all);
-    let has = |path: &PathBuf| {
-        let source = fs::read_to_string(path).unwrap();
-        texts.iter().any(|text| source.contains(text))
-    };
-    let relative = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-    all.into_iter().filter(has).map(relative).collect()
-}
 
 #[test]
 fn transactions_of_calls_begin_in_one_place() {

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use super::access_matrix::{Things, for_owner};
 use super::proto::rpcs;
-use super::transactions::files_with;
+use super::sources::files_with;
 use crate::harness::{Client, Org, PATIENCE, TestServer, call_named, reason, refused, until};
 
 /// What has no caller, or changes nothing in the org of the caller.

@@ -5,7 +5,7 @@ use pb::create_token_request::Expiration;
 use prost_types::Duration;
 use tonic::{Code, Status};
 
-use crate::contract::transactions::files_with;
+use crate::contract::sources::files_with;
 use crate::harness::{
     Client, Org, PASSWORD, TestServer, accept, by_id, by_text, invite, refused, sign_up, token_for, until,
     watch,
