@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::sources::{of_server, text_of};
+use super::sources::{shipped_with, text_of};
 
 const NOWHERE: [PathBuf; 0] = [];
 
 /// The files with this text that are in none of the places where it belongs.
 fn elsewhere(text: &str, places: &[&str]) -> Vec<PathBuf> {
-    let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
-    let found: Vec<_> = of_server().into_iter().filter(|(_, source)| shipped(source)).collect();
+    let found = shipped_with(text);
     assert!(!found.is_empty(), "nothing has {text}: this test means nothing");
     let belongs = |path: &Path| places.iter().any(|place| path.starts_with(place));
-    found.into_iter().map(|(path, _)| PathBuf::from(path)).filter(|path| !belongs(path)).collect()
+    found.into_iter().map(PathBuf::from).filter(|path| !belongs(path)).collect()
 }
 
 /// The rights of an account are computed where its grants are loaded. Whatever asks for them gets what

@@ -8,16 +8,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::Type;
 
-use super::sources::{of_server, text_of};
-
-/// The files of the server with this text, tests aside, by their path below `src/`.
-fn with(text: &str) -> Vec<String> {
-    let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
-    let mut found: Vec<_> =
-        of_server().into_iter().filter(|(_, source)| shipped(source)).map(|(file, _)| file).collect();
-    found.sort();
-    found
-}
+use super::sources::{shipped_with, text_of};
 
 /// The messages of the API, with the name and the type of each field.
 fn fields() -> Vec<(String, String, Type)> {
@@ -60,19 +51,19 @@ fn what_is_only_validated_stays_within_its_org() {
     let unknown: Vec<_> = previews.difference(&known).collect();
     assert!(unknown.is_empty(), "does the preview of {unknown:?} say anything about other orgs?");
     // An address is taken, and looked up across orgs, in one function.
-    assert_eq!(with("insert into usernames"), ["db/accounts/account.rs"]);
+    assert_eq!(shipped_with("insert into usernames"), ["db/accounts/account.rs"]);
     let source = text_of("db/accounts/account.rs");
     assert_eq!(source.matches("take_username(").count(), 2, "its definition, and the one that is no preview");
 }
 
 #[test]
 fn a_mailbox_is_proved_in_one_place() {
-    assert_eq!(with("set email_proved_time"), ["db/accounts/account.rs"]);
-    assert_eq!(with("accounts::prove_mailbox("), ["flows/mailboxes.rs"]);
+    assert_eq!(shipped_with("set email_proved_time"), ["db/accounts/account.rs"]);
+    assert_eq!(shipped_with("accounts::prove_mailbox("), ["flows/mailboxes.rs"]);
     // An account is removed before its retention only by its address.
-    assert_eq!(with("accounts::remove("), ["flows/mailboxes.rs"]);
+    assert_eq!(shipped_with("accounts::remove("), ["flows/mailboxes.rs"]);
     // Who has an address is asked by what knows that a claim is none.
-    let asked = with("accounts::find_holder(");
+    let asked = shipped_with("accounts::find_holder(");
     let known = [
         // Sends to the address itself.
         "flows/password_reset.rs",
@@ -90,25 +81,25 @@ fn a_mailbox_is_proved_in_one_place() {
 #[test]
 fn every_email_counts_towards_its_budgets() {
     // Written in one place, which checks what the org has written.
-    assert_eq!(with("insert into outbox"), ["db/outbox.rs"]);
+    assert_eq!(shipped_with("insert into outbox"), ["db/outbox.rs"]);
     let source = text_of("db/outbox.rs");
     let insert = source.split("pub async fn insert(").nth(1).unwrap().split("\npub ").next().unwrap();
     assert!(insert.contains("refuse_too_many("), "{insert}");
     // Claimed in one place, which takes a place of the mailbox before.
-    assert_eq!(with("outbox::claim("), ["mail/deliver.rs"]);
+    assert_eq!(shipped_with("outbox::claim("), ["mail/deliver.rs"]);
     let source = text_of("mail/deliver.rs");
     let claim = source.split("async fn claim(").nth(1).unwrap();
     let (taken, claimed) =
         (claim.find("email_budgets::take(").unwrap(), claim.find("outbox::claim(").unwrap());
     assert!(taken < claimed);
     // A code is created where it is decided whether it proves a mailbox.
-    assert_eq!(with("emailed_codes::insert("), ["flows/emailed_codes.rs"]);
+    assert_eq!(shipped_with("emailed_codes::insert("), ["flows/emailed_codes.rs"]);
 }
 
 #[test]
 fn a_guest_is_renamed_in_one_place() {
-    assert_eq!(with("memberships set title"), ["db/accounts/update.rs"]);
-    assert_eq!(with("Renames::Everywhere"), ["db/accounts/update.rs", "grpc/accounts/update.rs"]);
+    assert_eq!(shipped_with("memberships set title"), ["db/accounts/update.rs"]);
+    assert_eq!(shipped_with("Renames::Everywhere"), ["db/accounts/update.rs", "grpc/accounts/update.rs"]);
 }
 
 /// What people read of others, and chose themselves: each field is read by a type that checks it.
@@ -133,7 +124,7 @@ fn every_name_of_a_request_is_checked() {
         ("caseless", &["domain/values/text.rs"]),
         ("unicode_normalization", &["domain/sign_in/password.rs", "domain/values/text.rs"]),
     ] {
-        assert_eq!(with(text), files, "{text}");
+        assert_eq!(shipped_with(text), files, "{text}");
     }
 }
 

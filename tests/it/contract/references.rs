@@ -11,6 +11,8 @@ use countersign::grpc::pb::DESCRIPTORS;
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
+use super::sources::of_server;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -64,15 +66,9 @@ fn files(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 }
 
 /// All of the product's sources, tests aside.
-fn sources() -> Vec<(PathBuf, String)> {
-    let mut paths = Vec::new();
-    files(&root().join("src"), "rs", &mut paths);
-    let text = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        let text = text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();
-        (path, text)
-    };
-    paths.into_iter().map(text).collect()
+fn sources() -> Vec<(String, String)> {
+    let shipped = |text: String| text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();
+    of_server().into_iter().map(|(file, text)| (file, shipped(text))).collect()
 }
 
 fn descriptors() -> FileDescriptorSet {
@@ -180,7 +176,7 @@ fn event_types() {
         for kind in text.split("kind: \"").skip(1) {
             let kind = kind.split('"').next().unwrap();
             if kind.split_once('.').is_some_and(|(noun, _)| !nouns.contains(noun)) {
-                unknown_nouns.push(format!("{}: {kind}", path.display()));
+                unknown_nouns.push(format!("{path}: {kind}"));
             }
         }
     }
@@ -191,7 +187,7 @@ fn event_types() {
 #[test]
 fn fields_of_events() {
     let shown: BTreeSet<String> = events().into_values().flatten().collect();
-    let all: Vec<(PathBuf, String)> = sources();
+    let all = sources();
     for field in &shown {
         let literal = format!("\"{field}\"");
         assert!(all.iter().any(|(_, text)| text.contains(&literal)), "nothing writes the field {field}");
@@ -205,7 +201,7 @@ fn fields_of_events() {
                 let Some(literal) = written.trim_start().strip_prefix('"') else { continue };
                 let field = literal.split('"').next().unwrap();
                 count += 1;
-                assert!(shown.contains(field), "{} writes {field}, which the page lacks", path.display());
+                assert!(shown.contains(field), "{path} writes {field}, which the page lacks");
             }
         }
     }

@@ -152,6 +152,15 @@ pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
     of_server().into_iter().filter(|(_, source)| has(source)).map(|(file, _)| file).collect()
 }
 
+/// The files of the server with this text, tests aside, by their path below `src/`.
+pub fn shipped_with(text: &str) -> Vec<String> {
+    let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
+    let found = of_server().into_iter().filter(|(_, source)| shipped(source));
+    let mut found: Vec<_> = found.map(|(file, _)| file).collect();
+    found.sort_unstable();
+    found
+}
+
 /// The packages of the workspace, as cargo sees them.
 pub fn workspace() -> Vec<Package> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
