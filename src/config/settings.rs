@@ -24,7 +24,7 @@ pub struct ServerLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
-    /// How long the database may take to answer.
+    /// How late the database may be.
     pub database_answers: DatabaseAnswers,
     /// Whether the database wakes the server at each change (`LISTEN`).
     pub feed_listen: bool,
@@ -77,12 +77,12 @@ impl ServerLimits {
     }
 }
 
-/// How long the database may take to answer, before what is cached is no longer relied on.
+/// How late the database may be.
 #[derive(Clone, Copy, Debug)]
 pub struct DatabaseAnswers {
-    /// A poll of the feed.
+    /// How long a poll of the feed may take, before the database counts as unavailable.
     pub poll: Duration,
-    /// A load of a credential.
+    /// How long a load of a credential may take, before its callers are told that the database is unavailable.
     pub load: Duration,
     /// How far behind the feed may be before a cached credential is loaded again on use.
     pub silence: Duration,
@@ -156,7 +156,7 @@ pub struct CredentialLimits {
     pub cache_max_age: Duration,
     /// For how long after the last response of the database cached credentials can still be exchanged.
     pub outage_grace: Duration,
-    /// How long the database may take to answer.
+    /// How late the database may be.
     pub database_answers: DatabaseAnswers,
     /// The limits that no token policy of an org can exceed.
     pub tokens: TokenLimits,
