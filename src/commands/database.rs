@@ -1,7 +1,5 @@
 //! Connections of commands to the database.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -24,21 +22,21 @@ pub(super) async fn connect(args: &DatabaseArgs) -> Result<PgConnection> {
 
 /// Opens the pools of a command, which a person watches: its statements have no time limit.
 pub(super) async fn open(args: &DatabaseArgs, connections: u32, load_connections: u32) -> Result<Pools> {
-    open_within(args, connections, load_connections, None).await
+    open_with(args, connections, load_connections, SessionSettings::default()).await
 }
 
 /// Opens pools of connections, after a check that the database is reachable, keeps prepared
 /// statements, and has our schema.
-pub(super) async fn open_within(
+pub(super) async fn open_with(
     args: &DatabaseArgs,
     connections: u32,
     load_connections: u32,
-    statement_timeout: Option<Duration>,
+    settings: SessionSettings,
 ) -> Result<Pools> {
     let options = options(args)?;
     // The error of a single connection names its cause; that of a pool says only that it timed out.
     let shared = pooler::probe(&options).await?;
-    let settings = SessionSettings { statement_timeout, shared };
+    let settings = SessionSettings { shared, ..settings };
     let pools = Pools::open(&options, connections, load_connections, settings);
     schema::check(&pools.main).await?;
     Ok(pools)

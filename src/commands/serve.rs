@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::args::{EmailArgs, ServeArgs};
 use crate::config::{ServerLimits, WebUrl};
 use crate::crypto::seal::MasterKeys;
+use crate::db::session::SessionSettings;
 use crate::mail::{EmailDelivery, Mailer, Smtp, Transport};
 use crate::server;
 use crate::state::State;
@@ -23,11 +24,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     let clock = Clock::default();
     let tls = args.tls.settings()?.map(|settings| Tls::open(settings, clock.clone())).transpose()?;
     let limits = ServerLimits::from(args.server);
-    let pools = database::open_within(
+    let pools = database::open_with(
         &args.database,
         limits.database_connections,
         limits.database_load_connections,
-        Some(limits.statement_timeout()),
+        SessionSettings::from(&limits),
     )
     .await?;
     let db = pools.main.clone();

@@ -80,10 +80,15 @@ impl ServerLimits {
 /// How late the database may be.
 #[derive(Clone, Copy, Debug)]
 pub struct DatabaseAnswers {
+    /// How long a call waits for a connection, before it is told that the database is unavailable; and how long one
+    /// may take to be opened.
+    pub connection: Duration,
     /// How long a poll of the feed may take, before the database counts as unavailable.
     pub poll: Duration,
     /// How long a load of a credential may take, before its callers are told that the database is unavailable.
     pub load: Duration,
+    /// How long a load of the keys may take, before those in memory stay in use.
+    pub keys: Duration,
     /// How far behind the feed may be before a cached credential is loaded again on use.
     pub silence: Duration,
 }
@@ -91,8 +96,13 @@ pub struct DatabaseAnswers {
 impl DatabaseAnswers {
     /// Those of a server. A poll and the second between two of them are no longer than the silence: a database that
     /// hangs is known to be unavailable before any call waits for it.
-    pub const SOON: Self =
-        Self { poll: Duration::from_secs(1), load: Duration::from_secs(1), silence: Duration::from_secs(2) };
+    pub const SOON: Self = Self {
+        connection: Duration::from_secs(3),
+        poll: Duration::from_secs(1),
+        load: Duration::from_secs(1),
+        keys: Duration::from_secs(2),
+        silence: Duration::from_secs(2),
+    };
 }
 
 /// How many connections clients may have, and how long each may do what.

@@ -29,8 +29,6 @@ const FRESH: Duration = Duration::from_secs(1);
 const MAX_IDLE: Duration = Duration::from_secs(300);
 /// How long a connection is used.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
-/// How long a connection may take to be opened.
-const OPENING: Duration = Duration::from_secs(3);
 /// How long the database may take to answer where it has nothing to do.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a statement without a time limit may take that was left half-way, before its connection is closed.
@@ -145,7 +143,7 @@ impl Generation {
             let found = match idle {
                 Some(idle) => idle.check().await,
                 None => {
-                    let opened = timeout(OPENING, self.target.open()).await;
+                    let opened = timeout(self.target.settings.connect_timeout, self.target.open()).await;
                     Some((opened.map_err(|_| sqlx::Error::PoolTimedOut)??, Instant::now()))
                 }
             };

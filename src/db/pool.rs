@@ -24,9 +24,7 @@ pub const FEED_CONNECTIONS: u32 = FEED_POOL + 2;
 /// Those in the pool: one reads keys, one origins, one scheduled ends.
 const FEED_POOL: u32 = 3;
 
-/// How long a call waits for a connection before it fails.
-pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long it pauses where a database has no connection for it yet.
+/// How long a call that waits for a connection pauses where the database has none for it yet.
 const FULL: Duration = Duration::from_millis(50);
 
 /// How long a statement that loads a credential may take. Those who wait for it have given up before
@@ -97,6 +95,11 @@ impl Db {
         self.0.target.max_connections
     }
 
+    /// How long a call waits for one of its connections.
+    pub fn connect_timeout(&self) -> Duration {
+        self.0.target.settings.connect_timeout
+    }
+
     /// A connection, once one is free. How long that may take is for the caller to limit.
     ///
     /// # Errors
@@ -127,7 +130,7 @@ impl Db {
                 }
             }
         };
-        timeout(ACQUIRE_TIMEOUT, acquire).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        timeout(self.connect_timeout(), acquire).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Begins a transaction with the time limits of a call.

@@ -2,14 +2,35 @@
 
 use std::time::Duration;
 
-/// How the sessions of a pool behave.
-#[derive(Clone, Copy, Debug, Default)]
+use crate::config::{DatabaseAnswers, ServerLimits};
+
+/// How the sessions of a pool begin and behave.
+#[derive(Clone, Copy, Debug)]
 pub struct SessionSettings {
+    /// How long a call waits for one, and how long one may take to be opened.
+    pub connect_timeout: Duration,
     /// The time limit of a statement; none for commands, which a person watches.
     pub statement_timeout: Option<Duration>,
     /// Whether a pooler gives each transaction another session of the database: what is set for a
     /// session would be set for other clients.
     pub shared: bool,
+}
+
+impl Default for SessionSettings {
+    /// Those of a command.
+    fn default() -> Self {
+        Self { connect_timeout: DatabaseAnswers::SOON.connection, statement_timeout: None, shared: false }
+    }
+}
+
+impl From<&ServerLimits> for SessionSettings {
+    fn from(limits: &ServerLimits) -> Self {
+        Self {
+            connect_timeout: limits.database_answers.connection,
+            statement_timeout: Some(limits.statement_timeout()),
+            shared: false,
+        }
+    }
 }
 
 impl SessionSettings {

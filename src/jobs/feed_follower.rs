@@ -17,7 +17,7 @@ use crate::db::connections::Detached;
 use crate::db::distribution::Engine;
 use crate::db::events::feed::CHANNEL;
 use crate::db::events::follower::{Follower, News};
-use crate::db::pool::{ACQUIRE_TIMEOUT, Db, Pools};
+use crate::db::pool::{Db, Pools};
 use crate::db::sqlstate;
 use crate::domain::values::subject::Subject;
 use crate::error::{Error, Result};
@@ -91,8 +91,7 @@ async fn follow(context: &JobContext, followed_by: FollowedBy, woken: &Notify, p
             followed_by.cors_origins.invalidate(&due);
             keys_changed |= due.contains(&Subject::Keys);
         }
-        match timeout(feed.poll_timeout(), poll(&followed_by.pools.feed, &mut connection, &mut follower))
-            .await
+        match timeout(feed.limits().poll, poll(&followed_by.pools.feed, &mut connection, &mut follower)).await
         {
             Ok(Ok(news)) => {
                 apply(&followed_by, news, &follower, &mut keys_changed, &mut seconds).await;
@@ -240,7 +239,7 @@ async fn listen(db: &Db, woken: &Notify, retry: Duration, jitter: Jitter) {
 
 /// Wakes at each notification, over a connection of its own, until that fails.
 async fn listen_once(db: &Db, woken: &Notify) {
-    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(db.connect_timeout());
     let own = own.connect_lazy_with(db.options().clone());
     let _counted = db.count_outside();
     if let Ok(mut listener) = PgListener::connect_with(&own).await

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::config::DatabaseAnswers;
 use crate::db::distribution::{self, Engine};
 use crate::db::events::follower::Follower;
 use crate::db::pool::Db;
@@ -17,7 +18,7 @@ pub struct Feed {
     /// Its position in the feed; locked by the job that follows it.
     follower: Mutex<Follower>,
     engine: Engine,
-    poll_timeout: Duration,
+    limits: DatabaseAnswers,
     began: Instant,
     /// Microseconds after `began` at which the last poll that succeeded was started.
     seen: AtomicU64,
@@ -33,7 +34,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn begin(db: Db, poll_timeout: Duration) -> Result<Self> {
+    pub async fn begin(db: Db, limits: DatabaseAnswers) -> Result<Self> {
         let began = Instant::now();
         let mut connection = db.acquire().await?;
         let engine = distribution::engine(&mut connection).await?;
@@ -43,7 +44,7 @@ impl Feed {
             db,
             follower: Mutex::new(follower),
             engine,
-            poll_timeout,
+            limits,
             began,
             seen: AtomicU64::new(0),
             held_back: AtomicU64::new(NEVER),
@@ -61,9 +62,9 @@ impl Feed {
         self.follower.lock().await
     }
 
-    /// How long a poll may take before the database counts as unavailable.
-    pub fn poll_timeout(&self) -> Duration {
-        self.poll_timeout
+    /// How late the database may be.
+    pub fn limits(&self) -> DatabaseAnswers {
+        self.limits
     }
 
     /// Whether the tables are distributed over workers.

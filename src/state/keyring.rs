@@ -22,8 +22,6 @@ use crate::error::Reason;
 use crate::state::feed::Feed;
 use crate::state::principals::Principals;
 
-/// How long loading the keys may take.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often an unknown key may cause a load.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 
@@ -107,7 +105,7 @@ impl Keyring {
     /// When the database does not answer, or none of its keys decrypts. The loaded ones stay in
     /// use.
     pub async fn reload(&self) -> Result<(), KeysError> {
-        let outcome = timeout(LOAD_TIMEOUT, self.load()).await;
+        let outcome = timeout(self.feed.limits().keys, self.load()).await;
         let outcome = outcome.unwrap_or_else(|_| Err(KeysError::Other(Reason::DatabaseUnavailable.into())));
         match &outcome {
             Ok(()) => self.open.store(true, Ordering::Relaxed),

@@ -60,7 +60,7 @@ impl State {
         let db = pools.main.clone();
         let master = Arc::new(master);
         // Before anything is read: the feed has every change from here on.
-        let feed = Arc::new(Feed::begin(pools.feed.clone(), limits.database_answers.poll).await?);
+        let feed = Arc::new(Feed::begin(pools.feed.clone(), limits.database_answers).await?);
         let (loads, sealed) = (pools.loads.clone(), master.clone());
         let principals = Principals::new(loads, feed.clone(), clock.clone(), limits.clone(), sealed);
         let principals = Arc::new(principals);

@@ -78,8 +78,7 @@ async fn run_on(
         endpoint.parse().map_err(|wrong| anyhow::anyhow!("the issuer {endpoint} {wrong}"))?;
     let mut limits = ServerLimits::from(args.server.clone());
     limits.federation.ceiling = limits.federation.ceiling.with_this_machine();
-    let settings =
-        SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
+    let settings = SessionSettings::from(&limits);
     let pools =
         Pools::open(&options, limits.database_connections, limits.database_load_connections, settings);
     // It owns its database: the port, and with it the issuer, may be another one at each start.

@@ -85,8 +85,10 @@ pub const LIMITS: ServerLimits = ServerLimits {
     outage_grace: Duration::from_secs(60),
     // A busy machine may hold the database up for longer than a server waits for it.
     database_answers: DatabaseAnswers {
+        connection: Duration::from_secs(20),
         poll: Duration::from_secs(20),
         load: Duration::from_secs(20),
+        keys: Duration::from_secs(20),
         silence: Duration::from_secs(60),
     },
     last_use_interval: Duration::from_secs(30),
@@ -329,8 +331,7 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
-        let settings =
-            SessionSettings { statement_timeout: Some(limits.statement_timeout()), ..Default::default() };
+        let settings = SessionSettings::from(&limits);
         let (connections, loading) = (limits.database_connections, limits.database_load_connections);
         let mut pools = Pools::open(&options, connections, loading, settings);
         // Its statements may take as long as it waits for them, and a little longer.

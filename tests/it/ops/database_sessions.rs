@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::config::ServerLimits;
 use countersign::crypto::seal::MasterKeys;
@@ -66,28 +66,54 @@ impl Taken {
         self.owner.orgs().get_org(pb::GetOrgRequest::default()).await.map(drop)
     }
 
-    /// Changes and reads until a change is refused; what is refused says that the database is
-    /// unavailable.
-    async fn is_unavailable(&self) {
-        until(async || {
-            if let Err(status) = self.read().await {
-                assert_eq!(reason(&status), "DATABASE_UNAVAILABLE");
+    /// Reads, and whether a change is refused; what is refused says that the database is unavailable.
+    async fn refuses(&self) -> bool {
+        if let Err(status) = self.read().await {
+            assert_eq!(reason(&status), "DATABASE_UNAVAILABLE");
+        }
+        match self.change(0).await {
+            Err(status) if reason(&status) == "RESOURCE_EXISTS" => false,
+            Err(status) => {
+                assert_eq!((reason(&status).as_str(), status.code()), UNAVAILABLE);
+                true
             }
-            match self.change(0).await {
-                Err(status) if reason(&status) == "RESOURCE_EXISTS" => false,
-                Err(status) => {
-                    assert_eq!((reason(&status).as_str(), status.code()), UNAVAILABLE);
-                    true
+            Ok(()) => false,
+        }
+    }
+
+    async fn is_unavailable(&self) {
+        until(async || self.refuses().await).await;
+    }
+
+    /// Ends all sessions where none can begin, until a change is refused. One that was beginning is seen late.
+    async fn is_locked_out(&mut self) {
+        until(async || {
+            self.end_sessions().await;
+            self.refuses().await
+        })
+        .await;
+    }
+
+    /// Renames a database, once no session is in it.
+    async fn rename(&mut self, from: &str, to: &str) {
+        let sql = format!("alter database {from} rename to {to}");
+        until(async || {
+            self.end_sessions().await;
+            match sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut self.admin).await {
+                Ok(_) => true,
+                Err(error) => {
+                    let code = error.as_database_error().and_then(|error| error.code()).unwrap();
+                    assert_eq!(code, "55006", "it is in use: {error}");
+                    false
                 }
-                Ok(()) => false,
             }
         })
         .await;
     }
 
-    /// Waits until a change succeeds; from then on all do, over whatever connection.
-    async fn recovers(&self, first: usize) {
-        until(async || match self.change(first).await {
+    /// Waits until a change succeeds.
+    async fn changes(&self, n: usize) {
+        until(async || match self.change(n).await {
             Ok(()) => true,
             Err(status) => {
                 assert_eq!((reason(&status).as_str(), status.code()), UNAVAILABLE);
@@ -95,7 +121,20 @@ impl Taken {
             }
         })
         .await;
-        let many = (1..20).map(async |n| self.change(first + n).await);
+    }
+
+    /// Waits until a change succeeds, and the server knows that the outage is over: from then on all succeed.
+    async fn recovers(&self, first: usize) {
+        self.changes(first).await;
+        // A poll that began before it may still fail.
+        let began = Instant::now();
+        until(async || self.server.state.feed.last_seen() > began).await;
+        self.all_succeed(first + 1).await;
+    }
+
+    /// Changes and reads, over all connections.
+    async fn all_succeed(&self, first: usize) {
+        let many = (0..20).map(async |n| self.change(first + n).await);
         let many = at_once(many).await;
         assert!(many.iter().all(Result::is_ok), "{many:?}");
         self.read().await.unwrap();
@@ -168,7 +207,8 @@ async fn ended_sessions_cost_no_change() {
         assert!(some.iter().all(Result::is_ok), "{some:?}");
         taken.end_sessions().await;
         // The outage is over before it is noticed, or is noticed for a moment.
-        taken.recovers(100 * round + 50).await;
+        taken.changes(100 * round + 50).await;
+        taken.all_succeed(100 * round + 51).await;
     }
 }
 
@@ -178,24 +218,21 @@ async fn what_is_taken_from_the_user_makes_the_database_unavailable() {
     let (name, role) = (taken.name.clone(), taken.role.clone());
     // Logins are refused as they are for a wrong password: class 28.
     run(&mut taken.admin, &format!("alter role {role} nologin")).await;
-    taken.end_sessions().await;
-    taken.is_unavailable().await;
+    taken.is_locked_out().await;
     run(&mut taken.admin, &format!("alter role {role} login")).await;
     taken.recovers(1_000).await;
 
     run(&mut taken.admin, &format!("revoke connect on database {name} from public")).await;
-    taken.end_sessions().await;
-    taken.is_unavailable().await;
+    taken.is_locked_out().await;
     run(&mut taken.admin, &format!("grant connect on database {name} to public")).await;
     taken.recovers(2_000).await;
 
     run(&mut taken.admin, &format!("alter database {name} allow_connections false")).await;
-    taken.end_sessions().await;
+    taken.is_locked_out().await;
+    let moved = format!("{name}_moved");
+    taken.rename(&name, &moved).await;
     taken.is_unavailable().await;
-    run(&mut taken.admin, &format!("alter database {name} rename to {name}_moved")).await;
-    taken.is_unavailable().await;
-    let back = format!("alter database {name}_moved rename to {name}");
-    run(&mut taken.admin, &back).await;
+    taken.rename(&moved, &name).await;
     run(&mut taken.admin, &format!("alter database {name} allow_connections true")).await;
     taken.recovers(3_000).await;
 
