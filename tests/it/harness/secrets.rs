@@ -16,7 +16,11 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// All that was logged, gigabytes of it, in pieces that end with a line. One vector would be copied each time it
+/// grows, which takes seconds in which no test can log: to all of them it looks as if the database stood still.
+static LOG: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// The bytes of a piece, unless a single text is longer.
+const PIECE: usize = 4 << 20;
 static LINES: AtomicUsize = AtomicUsize::new(0);
 static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static WATCH: Once = Once::new();
@@ -52,8 +56,14 @@ pub fn search_too(text: &[u8]) {
     begin();
     // At once: concurrent log lines would cut a secret in two.
     let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    log.extend_from_slice(text);
-    log.push(b'\n');
+    let needed = text.len() + 1;
+    if log.last().is_none_or(|piece| piece.capacity() - piece.len() < needed) {
+        log.push(Vec::with_capacity(PIECE.max(needed)));
+    }
+    let piece = log.last_mut().expect("there is room in the last one");
+    piece.extend_from_slice(text);
+    piece.push(b'\n');
+    drop(log);
     let lines = 1 + text.iter().filter(|byte| **byte == b'\n').count();
     LINES.fetch_add(lines, Ordering::Relaxed);
 }
@@ -153,9 +163,10 @@ extern "C" fn search() {
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
     // One pass for all of them: a search for each takes longer than the whole suite.
     let all = AhoCorasick::new(secrets.iter()).unwrap();
-    if let Some(found) = all.find(log.as_slice()) {
-        let from = log[..found.start()].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let line = log[from..].split(|b| *b == b'\n').next().unwrap_or_default();
+    for piece in log.iter() {
+        let Some(found) = all.find(piece) else { continue };
+        let from = piece[..found.start()].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let line = piece[from..].split(|b| *b == b'\n').next().unwrap_or_default();
         eprintln!("a secret stands in the log: {}", String::from_utf8_lossy(line));
         std::process::abort();
     }
