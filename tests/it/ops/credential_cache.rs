@@ -193,9 +193,8 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
                 && refusal.code() == Code::ResourceExhausted
                 && refusal.get_details_retry_info().unwrap().retry_delay.is_some()
         };
-        let all = refusals.iter().all(throttled);
-        assert!(!all || server.state.principals.looks() == looks, "none is looked up by itself");
-        all
+        // None is looked up by itself. What was cached may have been dropped meanwhile, and is loaded once more.
+        refusals.iter().all(throttled) && server.state.principals.looks() == looks
     })
     .await;
     // From the same address, what is cached goes on.
