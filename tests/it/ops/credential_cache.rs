@@ -182,19 +182,24 @@ async fn whoever_guesses_has_to_wait_and_others_go_on() {
         }
         let looks = server.state.principals.looks();
         let mut refusals = Vec::new();
-        for text in [unknown(500), unknown(1_000), "junk".to_owned(), wrong.clone()] {
+        for text in [unknown(500), unknown(1_000), "junk".to_owned()] {
             refusals.push(server.client(text).exchange().await.unwrap_err());
         }
         refusals.push(server.client(unknown(501)).caller().await.unwrap_err());
         let jwt = server.client("a.b.c".to_owned()).caller().await;
         refused(jwt, Code::Unauthenticated, "ACCESS_TOKEN_INVALID");
+        let looks_for_guesses = server.state.principals.looks() - looks;
+        refusals.push(server.client(wrong.clone()).exchange().await.unwrap_err());
         let throttled = |refusal: &Status| {
             reason(refusal) == "THROTTLED"
                 && refusal.code() == Code::ResourceExhausted
                 && refusal.get_details_retry_info().unwrap().retry_delay.is_some()
         };
-        // None is looked up by itself. What was cached may have been dropped meanwhile, and is loaded once more.
-        refusals.iter().all(throttled) && server.state.principals.looks() == looks
+        let all = refusals.iter().all(throttled);
+        assert!(!all || looks_for_guesses == 0, "none is looked up by itself");
+        // The token itself is loaded once more where its feed row was read a second time: a follower whose session was
+        // replaced reads again what an older transaction holds back, which may be another test's.
+        all && server.state.principals.looks() == looks
     })
     .await;
     // From the same address, what is cached goes on.
