@@ -132,7 +132,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files of the server, by their path below `src/`, with what they hold.
+/// The files of the server, in the order of their path below `src/`, with what they hold.
 pub fn of_server() -> Vec<(String, String)> {
     let (folder, mut files) = (repository().join("src"), BTreeSet::new());
     rust_files(&folder, &mut files);
@@ -155,10 +155,7 @@ pub fn files_with(texts: &[&str]) -> BTreeSet<String> {
 /// The files of the server with this text, tests aside, by their path below `src/`.
 pub fn shipped_with(text: &str) -> Vec<String> {
     let shipped = |source: &str| source.split("#[cfg(test)]").next().unwrap().contains(text);
-    let found = of_server().into_iter().filter(|(_, source)| shipped(source));
-    let mut found: Vec<_> = found.map(|(file, _)| file).collect();
-    found.sort_unstable();
-    found
+    of_server().into_iter().filter(|(_, source)| shipped(source)).map(|(file, _)| file).collect()
 }
 
 /// The packages of the workspace, as cargo sees them.
