@@ -408,7 +408,7 @@ async fn it_ends_with_the_right_the_administrator_the_credential_and_the_target_
             }
         }
         refused(here.client(jwt.clone()).caller().await, Code::Unauthenticated, reason);
-        there.hear_all().await;
+        there.hear().await;
         refused(there.client(jwt.clone()).caller().await, Code::Unauthenticated, reason);
         assert_eq!(introspect(&there.operator, &jwt).await, pb::IntrospectTokenResponse::default(), "{what}");
     }

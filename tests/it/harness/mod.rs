@@ -401,12 +401,18 @@ impl TestServer {
         Client { channel: self.channel.clone(), bearer: None }
     }
 
-    /// Waits until this node is notified of everything that was committed before, and is not notified of it again: a
-    /// follower whose session was replaced reads a second time what an older transaction of the database server holds
-    /// back, which may be another test's. A feed row about a token that comes later drops it from the cache once more.
+    /// Waits until this node was notified of everything that was committed before.
+    pub async fn hear(&self) {
+        let now = Instant::now();
+        until(async || self.state.feed.last_seen() >= now).await;
+    }
+
+    /// Waits until this node was notified of everything that was committed before, and is not notified of it again:
+    /// whatever it has cached by then stays. A follower whose session was replaced reads a second time what an older
+    /// transaction of the database server holds back, which may be another test's. Not for tests that hold one open.
     pub async fn hear_all(&self) {
-        let (feed, now) = (&self.state.feed, Instant::now());
-        until(async || feed.last_seen() >= now && feed.cursor_lag().is_zero()).await;
+        self.hear().await;
+        until(async || self.state.feed.cursor_lag().is_zero()).await;
     }
 
     /// Asks the server to shut down.

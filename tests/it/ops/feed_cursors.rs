@@ -503,14 +503,14 @@ async fn a_server_follows_the_feed_under_an_open_transaction() {
     // As many as filled each look once, which then took too long, and never ended.
     write_many(server.database(), 300_000).await;
     // Both keep up, and hear of what is changed above it.
-    server.hear_all().await;
+    server.hear().await;
     let there = beside.client(bot.token());
     assert_eq!(there.exchange().await.unwrap().scopes, ["x.y"]);
     let grants = vec![crate::harness::grant("x.y", "*")];
     let request = pb::RevokeAccessRequest { account_id: account.id, grants, ..Default::default() };
     org.owner.accounts().revoke_access(request).await.unwrap();
     until(async || there.exchange().await.unwrap().scopes.is_empty()).await;
-    beside.hear_all().await;
+    beside.hear().await;
     assert!(server.state.feed.answers() && beside.state.feed.answers());
     // And recover by themselves once it has ended.
     sqlx::raw_sql("rollback").execute(&mut open).await.unwrap();

@@ -123,7 +123,7 @@ async fn a_guest_is_known_where_it_acts_and_stopped_by_either_side_on_all_nodes(
     // On the node of the change at once, on the other one as soon as it is notified.
     let both = async |expected: Option<Reason>| {
         assert_eq!(stopped(&here, &org, &guest.id).await, expected);
-        there.hear_all().await;
+        there.hear().await;
         assert_eq!(stopped(&there, &org, &guest.id).await, expected);
     };
     both(None).await;

@@ -731,7 +731,7 @@ async fn a_guest_leaves_comes_back_and_ends_with_the_account_at_home() {
     };
     server.operator.accounts().delete_account(delete).await.unwrap();
     assert!(there(&session).await.is_err());
-    node.hear_all().await;
+    node.hear().await;
     assert!(there(&on_node).await.is_err());
     refused(node.client(&after).caller().await, Code::Unauthenticated, "TOKEN_REVOKED");
     server.state.clock.advance(DAY * 30 + MARGIN);

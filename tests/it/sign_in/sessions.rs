@@ -127,7 +127,7 @@ async fn what_ends_a_session_ends_it_everywhere() {
         }
         // Here at once, there when notified; and a reversed deactivation brings it back nowhere.
         ended(&session, &jwt, reason).await;
-        b.hear_all().await;
+        b.hear().await;
         ended(&there, &jwt_there, reason).await;
     }
     // Deleting and converting an account.

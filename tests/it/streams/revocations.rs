@@ -97,7 +97,7 @@ async fn a_stream_is_resumed_on_another_node_without_a_loss() {
         let more = token(&server, &org).await;
         revoke(&org, &more).await;
         ids.push(more);
-        other.hear_all().await;
+        other.hear().await;
         stream = Verifier::watching(node, &[], &cursor).await;
         for id in &ids[ids.len() - 2..] {
             assert!(stream.heard.iter().any(of_token(id)), "{id}");
@@ -159,8 +159,8 @@ async fn the_end_of_an_overlap_is_told_when_it_comes_on_each_node() {
         let secret = pb::RevokedSecret { token_id: id.to_owned(), number: 1 };
         move |heard: &pb::Revocation| heard.subject == Some(pb::revocation::Subject::Secret(secret.clone()))
     };
-    server.hear_all().await;
-    other.hear_all().await;
+    server.hear().await;
+    other.hear().await;
     let before = Verifier::watching(&by, &[], "").await;
     assert!(!before.heard.iter().any(|heard| old(&ids[0])(heard) || old(&ids[1])(heard)));
 
@@ -361,7 +361,7 @@ async fn many_scheduled_ends_of_one_org_hold_back_no_other() {
     let id = token(&server, &org).await;
     let mut stream = Verifier::watching(&by, &[], "").await;
     org.owner.tokens().rotate_token(rotate_token("", &id, Some(60))).await.unwrap();
-    server.hear_all().await;
+    server.hear().await;
     // Changes of before, so that only the reader of scheduled ends meets them, which are due after the other one.
     let mut db = PgConnection::connect_with(&server.database().options()).await.unwrap();
     let sql = r#"insert into feed (epoch, xid, seq, org_id, event_id, kind, subjects, create_time, effective_time,

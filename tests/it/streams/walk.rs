@@ -471,7 +471,7 @@ async fn what_this_api_refuses_stands_on_the_stream() {
         }
         let cursor = live.cursor.clone();
         world.change(rpc, variant).await;
-        server.hear_all().await;
+        server.hear().await;
         let now = server.state.clock.now();
         let mut refused = BTreeSet::new();
         for (name, jwt) in &world.jwts {
