@@ -238,8 +238,7 @@ async fn keys_are_fetched_again_as_often_as_their_issuer_asks() {
         world.access_token().await;
         if more == 1 {
             // Once it is stored, the keys are known as well.
-            let now = clock.now().unix_timestamp();
-            until(async || world.get_issuer().await.fetch_time.unwrap().seconds == now).await;
+            world.stores_fetch().await;
         }
         assert_eq!(world.live.fetches(), fetches + more);
     }

@@ -22,7 +22,7 @@ use countersign::grpc::pb;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::harness::{Client, LiveIssuer, Org, Signer, TestServer};
+use crate::harness::{Client, LiveIssuer, Org, Signer, TestServer, until};
 
 /// A server and an issuer, with a rule by which JWTs of `SUBJECT` act as a service account.
 pub struct World {
@@ -134,6 +134,12 @@ impl World {
     pub async fn get_issuer(&self) -> pb::Issuer {
         let request = pb::GetIssuerRequest { issuer_id: self.issuer_id.clone(), ..Default::default() };
         self.org.owner.orgs().get_issuer(request).await.unwrap().into_inner().issuer.unwrap()
+    }
+
+    /// Waits until it is stored that keys were fetched at the time that it is now.
+    pub async fn stores_fetch(&self) {
+        let now = self.server.state.clock.now().unix_timestamp();
+        until(async || self.get_issuer().await.fetch_time.is_some_and(|time| time.seconds == now)).await;
     }
 
     pub async fn get_rule(&self) -> pb::FederationRule {
