@@ -163,7 +163,7 @@ pub fn run(
     run_with_jobs(listener, state, options, delivery, jobs, Box::pin(shutdown))
 }
 
-/// Serves as [`run`] does until the process is asked to stop; asked again, it does not wait for the
+/// Serves as [`run`] does until the process was asked to stop; asked again, it does not wait for the
 /// shutdown delay.
 ///
 /// # Errors
@@ -173,9 +173,10 @@ pub(crate) fn run_until_signalled(
     state: Arc<State>,
     options: ServerLimits,
     delivery: EmailDelivery,
+    asked: impl Future<Output = ()> + Send + 'static,
 ) -> Serving {
     let jobs = table(options.last_use_interval);
-    let stop = Stop { asked: Box::pin(asked_to_stop()), asked_again: Box::pin(asked_to_stop()) };
+    let stop = Stop { asked: Box::pin(asked), asked_again: Box::pin(async { asked_to_stop().await }) };
     Box::pin(serve(listener, state, options, delivery, jobs, stop))
 }
 
@@ -385,18 +386,20 @@ fn settings(options: &ServerLimits, tls: Option<Arc<Tls>>, metrics: &Arc<Metrics
     }
 }
 
-/// Done when the process is asked to stop: SIGTERM, or SIGINT (Ctrl-C).
-pub async fn asked_to_stop() {
+/// Done when the process is asked to stop: SIGTERM, or SIGINT (Ctrl-C). What it is sent counts from this call on, and
+/// not only once the future is polled.
+pub fn asked_to_stop() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signal handlers not installed: end the process with SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("signal handlers not installed: end the process with SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("shutdown requested");
     }
-    tracing::info!("shutdown requested");
 }

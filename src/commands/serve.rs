@@ -1,6 +1,9 @@
 //! `countersign serve`: serving the API on a migrated database.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use tokio::net::TcpListener;
 
 use super::{bootstrap, database, issuer};
 use crate::clock::Clock;
@@ -9,12 +12,32 @@ use crate::config::{ServerLimits, WebUrl};
 use crate::crypto::seal::MasterKeys;
 use crate::db::session::SessionSettings;
 use crate::mail::{EmailDelivery, Mailer, Smtp, Transport};
-use crate::server;
+use crate::server::{self, Listener};
 use crate::state::State;
 use crate::tls::Tls;
 
-/// Serves until the process is asked to stop.
+/// What a server has that can serve.
+struct Ready {
+    listener: Listener,
+    metrics: Option<TcpListener>,
+    state: Arc<State>,
+    limits: ServerLimits,
+    delivery: EmailDelivery,
+}
+
+/// Serves until the process is asked to stop, which it may be before it serves.
 pub(super) async fn run(args: ServeArgs) -> Result<()> {
+    // The first process of a container is not even ended by a signal that it does not handle.
+    let mut asked = Box::pin(server::asked_to_stop());
+    let Ready { listener, metrics, state, limits, delivery } = tokio::select! {
+        ready = prepare(args) => ready?,
+        () = &mut asked => return Ok(()),
+    };
+    let _metrics = metrics.map(|listener| server::serve_metrics(listener, state.clone())).transpose()?;
+    server::run_until_signalled(listener, state, limits, delivery, asked).await
+}
+
+async fn prepare(args: ServeArgs) -> Result<Ready> {
     let master = MasterKeys::read(&args.master_key.master_key_file)?;
     let issuer = args.issuer.issuer()?;
     let mailer = mailer(&args.email)?;
@@ -59,8 +82,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<()> {
     if bootstrap::find_operator(&state).await?.is_none() {
         tracing::warn!("ready without an operator: `countersign bootstrap` creates it");
     }
-    let _metrics = metrics.map(|listener| server::serve_metrics(listener, state.clone())).transpose()?;
-    server::run_until_signalled(listener, state.clone(), limits, delivery).await
+    Ok(Ready { listener, metrics, state, limits, delivery })
 }
 
 /// The mailer, if an SMTP server is configured.

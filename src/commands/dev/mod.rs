@@ -112,8 +112,10 @@ async fn run_on(
         env.write(&path).with_context(|| format!("writing {}", path.display()))?;
         tour::print(&done, database, began.elapsed())?;
         if !args.exit {
+            // Before it is said that Ctrl-C stops it.
+            let asked = server::asked_to_stop();
             tour::suggest(target, &path)?;
-            server::asked_to_stop().await;
+            asked.await;
         }
         anyhow::Ok(())
     };

@@ -119,12 +119,14 @@ async fn an_entry_is_looked_at_again_after_its_time() {
 async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     let server = TestServer::start().await;
     // A node that is not notified of changes: its feed has no follower.
+    let silence = DatabaseAnswers::SOON.silence;
+    let database_answers = DatabaseAnswers { silence, ..LIMITS.database_answers };
     let state = State::open(
         Pools::open(&server.database().options(), 2, 1, Default::default()),
         read_keys(server.master_key_file()),
         SigningAlgorithm::EdDsa,
         server.state.issuer.clone(),
-        ServerLimits { database_answers: DatabaseAnswers::SOON, ..LIMITS }.credentials(),
+        ServerLimits { database_answers, ..LIMITS }.credentials(),
         server.state.clock.clone(),
     );
     let state = state.await.unwrap();
@@ -138,7 +140,6 @@ async fn what_nothing_was_heard_of_for_two_seconds_is_looked_at_again() {
     };
     look().await;
     let (loaded, looks) = (Instant::now(), state.principals.looks());
-    let silence = DatabaseAnswers::SOON.silence;
     until(async || loaded.elapsed() > silence && state.feed.staleness() > silence).await;
     assert!(loaded.elapsed() < LIMITS.cache_max_age && state.feed.answers(), "it is no older than it may be");
     look().await;

@@ -1,10 +1,13 @@
 //! Beside the three services: health, reflection, plain HTTP, limits and drain.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 use std::time::Duration;
 
 use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use nix::sys::signal::Signal;
+use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -14,7 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::{
-    Client, Database, LIMITS, PATIENCE, Scratch, TestServer, call_held, http_get, serve, start, until,
+    Client, Database, LIMITS, PATIENCE, Running, Scratch, TestServer, call_held, countersign, http_get,
+    serve, start, until,
 };
 
 #[tokio::test]
@@ -179,6 +183,28 @@ async fn a_watch_of_health_does_not_hold_up_a_stop() {
         last = Some(status.status());
     }
     assert!(last.is_none_or(|last| last == ServingStatus::NotServing), "the last that it says");
+}
+
+/// Also as the first process of a container, which no signal ends that it does not handle.
+#[tokio::test]
+async fn a_server_that_is_to_stop_before_it_serves_does() {
+    let (scratch, database) =
+        (Scratch::new("stopped-early"), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("postgres://nobody@{}/none", database.local_addr().unwrap());
+    let mut command = countersign();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--issuer", "https://id.example"]);
+    command.args(["--database-url", &url, "--master-key-file"]).arg(scratch.master_key());
+    until(async || {
+        let mut running = Running::new(command.stderr(Stdio::piped()));
+        // It waits for the database, which says nothing.
+        let _connection = database.accept().await.unwrap();
+        running.signal(Signal::SIGTERM);
+        let status = running.0.wait().unwrap();
+        assert_eq!(status.signal(), None, "it handles it");
+        // One that was asked too late has ended for want of the database.
+        status.success()
+    })
+    .await;
 }
 
 /// A signal, and what is to be seen of it until the second one.
