@@ -176,7 +176,9 @@ pub(crate) fn run_until_signalled(
     asked: impl Future<Output = ()> + Send + 'static,
 ) -> Serving {
     let jobs = table(options.last_use_interval);
-    let stop = Stop { asked: Box::pin(asked), asked_again: Box::pin(async { asked_to_stop().await }) };
+    // It listens once it is polled: the first signal is not the second one.
+    let asked_again = Box::pin(async { asked_to_stop().await });
+    let stop = Stop { asked: Box::pin(asked), asked_again };
     Box::pin(serve(listener, state, options, delivery, jobs, stop))
 }
 

@@ -27,7 +27,7 @@ struct Ready {
 
 /// Serves until the process is asked to stop, which it may be before it serves.
 pub(super) async fn run(args: ServeArgs) -> Result<()> {
-    // The first process of a container is not even ended by a signal that it does not handle.
+    // Before the handlers are installed, the first process of a container ignores these signals.
     let mut asked = Box::pin(server::asked_to_stop());
     let Ready { listener, metrics, state, limits, delivery } = tokio::select! {
         ready = prepare(args) => ready?,
