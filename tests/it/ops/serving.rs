@@ -8,6 +8,7 @@ use countersign::config::ServerLimits;
 use countersign::grpc::pb;
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -58,7 +59,7 @@ async fn health_tells_of_each_service_and_of_a_database_that_is_gone() {
     // A watch is told so, and stays.
     let mut watch = health.watch(HealthCheckRequest { service: "x".into() }).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
-    assert!(tokio::time::timeout(Duration::ZERO, watch.message()).await.is_err());
+    assert!(timeout(Duration::ZERO, watch.message()).await.is_err());
 
     // Writes fail at once; exchanges go on for the grace.
     let watch = async |service: &str| {
@@ -162,7 +163,7 @@ async fn a_stop_lets_calls_end_and_waits_no_longer_than_its_limit() {
     server.operator.caller().await.unwrap();
     server.shut_down();
     let serving = server.serving.take().unwrap();
-    let done = tokio::time::timeout(PATIENCE, serving).await;
+    let done = timeout(PATIENCE, serving).await;
     done.expect("the drain has a time limit").unwrap().unwrap();
     assert!(answer.await.unwrap().is_err());
     drop(message);
@@ -176,7 +177,7 @@ async fn a_watch_of_health_does_not_hold_up_a_stop() {
     let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
     server.shut_down();
-    let done = tokio::time::timeout(PATIENCE, server.serving.take().unwrap()).await;
+    let done = timeout(PATIENCE, server.serving.take().unwrap()).await;
     done.expect("it waits for the watch").unwrap().unwrap();
     let mut last = None;
     while let Some(status) = watch.message().await.unwrap() {
@@ -197,7 +198,7 @@ async fn a_server_that_is_to_stop_before_it_serves_does() {
     until(async || {
         let mut running = Running::new(command.stderr(Stdio::piped()));
         // It waits for the database, which says nothing.
-        let _connection = database.accept().await.unwrap();
+        let _connection = timeout(PATIENCE, database.accept()).await.expect("it connects").unwrap();
         running.signal(Signal::SIGTERM);
         let status = running.0.wait().unwrap();
         assert_eq!(status.signal(), None, "it handles it");
